@@ -1,0 +1,44 @@
+"""``make bench``: runs every benchmark; with ``--write`` keeps what they print as docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHMARKS = {
+    "guard_decision": "Guard decision, 10 and 100 policies, beside hand-written Python and CEL alone",
+    "gateway": "Gateway: added latency and CPU a call, beside a direct call and FastMCP's proxy",
+    "event_log": "Event log: durable appends a second, beside a plain write and sync",
+    "event_store": "Event store: rows a second from log to table, beside Parquet",
+}
+"""Script -> what it measures. Budgets: docs/performance.md."""
+
+
+def main() -> int:
+    """Run the chosen benchmarks (all by default); exit status 1 if one of them fails."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="which ones; all by default")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    arguments = parser.parse_args()
+    sections: list[str] = []
+    failed = False
+    for name in arguments.names or BENCHMARKS:
+        print(f"\n== {name}: {BENCHMARKS[name]}", flush=True)
+        run = subprocess.run([sys.executable, "-m", f"bench.{name}"], capture_output=True, text=True, cwd=HERE.parent)
+        print(run.stdout, run.stderr if run.returncode else "", flush=True)
+        failed |= run.returncode != 0
+        sections.append(f"## {BENCHMARKS[name]}\n\n`python -m bench {name}`\n\n```\n{run.stdout.strip()}\n```\n")
+    if arguments.write and not failed:
+        intro = (HERE / "budgets.md").read_text("utf-8")
+        today = datetime.datetime.now(datetime.UTC).date()
+        page = intro + f"\nMeasured on {today}. Each table was printed by the command above it.\n\n" + "\n".join(sections)
+        (HERE.parent / "docs" / "performance.md").write_text(page, "utf-8")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Typed identifiers.
+
+Inventory ids are names chosen by people (``customer-billing``), so that manifests are idempotent and logs readable.
+Ids of things that happen carry a prefix and sort by time of creation (``evt_…``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Final, NewType
+
+AgentId = NewType("AgentId", str)
+UserId = NewType("UserId", str)
+ServerId = NewType("ServerId", str)
+PolicyId = NewType("PolicyId", str)
+EventId = NewType("EventId", str)
+InvocationId = NewType("InvocationId", str)
+AlertId = NewType("AlertId", str)
+IncidentId = NewType("IncidentId", str)
+HoldId = NewType("HoldId", str)
+
+NAME_PATTERN: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+"""What an inventory id may look like: lower case, digits, ``. _ -`` inside, 1 to 64 characters."""
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+
+
+def _base32(value: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        digits.append(_ALPHABET[value & 31])
+        value >>= 5
+    return "".join(reversed(digits))
+
+
+def new_id(prefix: str) -> str:
+    """A new id ``prefix_`` + 26 characters: 48 bits of Unix milliseconds, then 80 random bits (the ULID layout)."""
+    return f"{prefix}_{_base32(time.time_ns() // 1_000_000, 10)}{_base32(int.from_bytes(os.urandom(10)), 16)}"
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` may be the id of an agent, user, tool server or policy."""
+    return NAME_PATTERN.fullmatch(text) is not None

@@ -1,0 +1,89 @@
+"""Users, operators and what operators may do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class RiskLevel(StrEnum):
+    """Entra's risk levels."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Role(StrEnum):
+    """Roles of operators; the bracketed names are Entra's."""
+
+    IT_ADMIN = "it_admin"  # AI Administrator
+    SOC_ANALYST = "soc_analyst"  # Security Reader
+    SOC_OPERATOR = "soc_operator"  # Security Operator
+    SECURITY_ADMIN = "security_admin"  # Security Administrator
+    MAKER = "maker"  # Agent ID Developer
+    USER = "user"
+    AUDITOR = "auditor"  # Global Reader
+    OWNER = "owner"  # whoever set the installation up: every permission
+
+
+class Permission(StrEnum):
+    """Verbs on objects. A route declares exactly one; a role has a set."""
+
+    PORTAL_USE = "portal.use"
+    AGENT_READ = "agent.read"
+    AGENT_BLOCK = "agent.block"
+    REGISTRY_WRITE = "registry.write"
+    USER_READ = "user.read"
+    USER_REVOKE = "user.revoke"
+    ALERT_READ_SERIOUS = "alert.read_serious"
+    ALERT_READ = "alert.read"
+    INCIDENT_TRIAGE = "incident.triage"
+    DECISION_READ = "decision.read"
+    CONTENT_READ = "content.read"
+    HOLD_DECIDE = "hold.decide"
+    POLICY_READ = "policy.read"
+    POLICY_WRITE = "policy.write"
+    AUDIT_READ = "audit.read"
+    OPERATOR_WRITE = "operator.write"
+
+
+_READ_SOC: Final = frozenset(
+    {
+        Permission.PORTAL_USE,
+        Permission.AGENT_READ,
+        Permission.USER_READ,
+        Permission.ALERT_READ_SERIOUS,
+        Permission.ALERT_READ,
+        Permission.DECISION_READ,
+        Permission.POLICY_READ,
+    }
+)
+_OPERATE: Final = _READ_SOC | {
+    Permission.INCIDENT_TRIAGE,
+    Permission.USER_REVOKE,
+    Permission.HOLD_DECIDE,
+    Permission.CONTENT_READ,
+}
+
+PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
+    Role.IT_ADMIN: frozenset(
+        {
+            Permission.PORTAL_USE,
+            Permission.AGENT_READ,
+            Permission.AGENT_BLOCK,
+            Permission.REGISTRY_WRITE,
+            Permission.USER_READ,
+            Permission.ALERT_READ_SERIOUS,
+        }
+    ),
+    Role.SOC_ANALYST: _READ_SOC,
+    Role.SOC_OPERATOR: _OPERATE,
+    Role.SECURITY_ADMIN: _OPERATE | {Permission.POLICY_WRITE, Permission.AGENT_BLOCK},
+    Role.MAKER: frozenset({Permission.PORTAL_USE}),
+    Role.USER: frozenset(),
+    Role.AUDITOR: _READ_SOC | {Permission.AUDIT_READ},
+    Role.OWNER: frozenset(Permission),
+}
+"""What each role may do; what is not listed is refused."""

@@ -1,0 +1,151 @@
+"""Settings: one frozen object, read once at the start of a process.
+
+Sources, later ones win: the defaults below, a TOML file (``--config`` or ``DATA/watchfloor.toml``), variables
+``WATCHFLOOR_<NAME>``, options on the command line. No other module reads the environment. Every field here appears in
+docs/settings.md (checked by test).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from watchfloor.model.errors import InputError
+
+
+def _setting(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of the product. Durations are seconds, sizes are bytes."""
+
+    data: Path = _setting(Path("data"), "Directory for all state, keys and logs.")
+    database_url: str = _setting("", "Control state: a postgresql:// URL; empty means SQLite in the data directory.")
+    log_url: str = _setting("", "Event log: a postgresql:// URL; empty means SQLite in the data directory.")
+
+    host: str = _setting("127.0.0.1", "Address that the server listens on.")
+    port: int = _setting(7700, "Port of the server (portal, API, token service).")
+    server_url: str = _setting("", "How others reach the server; empty means http://HOST:PORT.")
+    gateway_host: str = _setting("127.0.0.1", "Address that gateway workers listen on.")
+    gateway_port: int = _setting(7701, "Port of the gateway; all workers share it.")
+    gateway_url: str = _setting("", "How agents reach the gateway; empty means http://GATEWAY_HOST:GATEWAY_PORT.")
+    workers: int = _setting(2, "Gateway worker processes.")
+
+    lease_seconds: float = _setting(5.0, "A worker that lost the control plane for longer refuses every call.")
+    wait_for_sync: bool = _setting(False, "Side-effecting calls wait until their decision is synced to disk.")
+    max_body_bytes: int = _setting(4 * 1024 * 1024, "Largest request that a door takes.")
+    spool_max_bytes: int = _setting(256 * 1024 * 1024, "Unshipped decisions a worker may hold before it refuses calls.")
+    drain_seconds: float = _setting(10.0, "How long a stopping worker waits for calls in flight.")
+    token_seconds: int = _setting(600, "Lifetime of gateway tokens, at most 600.")
+    hold_seconds: int = _setting(900, "How long a held call waits for an operator.")
+
+    store_memory: str = _setting("2GB", "Memory limit of the event store.")
+    hot_days: int = _setting(7, "Days that events stay in the event store proper.")
+    cold_days: int = _setting(90, "Days that events are kept in all, the older ones as Parquet.")
+    query_seconds: float = _setting(60.0, "Longest time that one query may take.")
+
+    log_level: str = _setting("info", "debug, info, warning or error.")
+
+    @property
+    def effective_database_url(self) -> str:
+        """SQLAlchemy URL of the control state."""
+        if self.database_url:
+            return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return f"sqlite:///{self.data / 'control.db'}"
+
+    @property
+    def effective_server_url(self) -> str:
+        """Base URL of the server, without a slash at the end."""
+        return (self.server_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def effective_gateway_url(self) -> str:
+        """Base URL of the gateway, without a slash at the end."""
+        return (self.gateway_url or f"http://{self.gateway_host}:{self.gateway_port}").rstrip("/")
+
+    @property
+    def issuer(self) -> str:
+        """``iss`` of gateway tokens."""
+        return f"{self.effective_server_url}/sts"
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(Settings)}
+
+
+def _parse(name: str, value: Any, where: str) -> Any:
+    kind = type(FIELDS[name].default)
+    if isinstance(value, str) and kind is not str:
+        text = value.strip()
+        try:
+            if kind is bool:
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+            return Path(text) if issubclass(kind, Path) else kind(text)
+        except (KeyError, ValueError):
+            raise InputError(f"{value!r} is not a valid {kind.__name__}", where=where) from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{value!r} is not a valid {kind.__name__}", where=where)
+    return value
+
+
+def _check_name(name: str, where: str) -> None:
+    if name not in FIELDS:
+        near = difflib.get_close_matches(name, FIELDS, 1)
+        remedy = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(FIELDS)}."
+        raise InputError(f"unknown setting {name!r}.", where=where, remedy=remedy)
+
+
+def load(
+    environment: Mapping[str, str], *, config: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from all sources. Raises ``InputError`` that names the source of a wrong or unknown one."""
+    values: dict[str, Any] = {}
+    overrides = {k: v for k, v in (overrides or {}).items() if v is not None}
+    data = Path(overrides.get("data") or environment.get("WATCHFLOOR_DATA") or FIELDS["data"].default)
+    if config is None and (data / "watchfloor.toml").is_file():
+        config = data / "watchfloor.toml"
+    if config is not None:
+        try:
+            content = tomllib.loads(config.read_text("utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}.", where=str(config)) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"is not valid TOML: {error}.", where=str(config)) from error
+        for name, value in content.items():
+            _check_name(name, str(config))
+            values[name] = _parse(name, value, f"{config}: {name}")
+    for variable, value in environment.items():
+        if variable.startswith("WATCHFLOOR_"):
+            name = variable.removeprefix("WATCHFLOOR_").lower()
+            _check_name(name, variable)
+            values[name] = _parse(name, value, variable)
+    for name, value in overrides.items():
+        _check_name(name, "options")
+        values[name] = _parse(name, value, f"--{name.replace('_', '-')}")
+    settings = Settings(**values)
+    for name, low, high in _BOUNDS:
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise InputError(f"{value} is outside {low} to {high}.", where=name)
+    return settings
+
+
+_BOUNDS = (
+    ("port", 1, 65535),
+    ("gateway_port", 1, 65535),
+    ("workers", 1, 256),
+    ("lease_seconds", 0.2, 60.0),
+    ("token_seconds", 30, 600),
+    ("hold_seconds", 10, 86_400),
+    ("max_body_bytes", 1024, 256 * 1024 * 1024),
+    ("hot_days", 1, 3650),
+    ("cold_days", 1, 36_500),
+)

@@ -1,0 +1,69 @@
+"""The claims of the product: what must be true, in whose words, and whether it is built.
+
+The first part is the story that Watchfloor exists for, sentence by sentence; the second the invariants. A claim with
+``open=False`` must be named by at least one test (``@pytest.mark.claim("id")``); one with ``open=True`` says in
+``gap`` what is missing. ``tests/test_requirements.py`` holds both to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One promise. ``gap`` says what is missing while it is ``open``."""
+
+    id: str
+    sentence: str
+    open: bool = False
+    gap: str = ""
+
+
+CLAIMS: tuple[Claim, ...] = (
+    # -- the story ------------------------------------------------------------------------------------------------
+    Claim("story-blocked-before-tool", "Every one of the thief's e-mail calls is blocked before it reaches the mail server."),
+    Claim("story-jailbreak-seen", "The persistent jailbreak attempts are seen."),
+    Claim("story-one-incident", "Alerts are joined into one incident, 'Collection incident involving one user', critical."),
+    Claim(
+        "story-incident-facts",
+        "The incident's description is written from the facts: who, which agent, which tool, how often, from which "
+        "addresses, what was stopped.",
+    ),
+    Claim("story-it-risks-tab", "In the admin center, Registry > Risks shows the agents that need attention.", True,
+          "no admin center yet; the API lists unresolved high and critical alerts by agent"),
+    Claim("story-it-serious-only", "The IT admin receives only unresolved high and critical alerts, whatever the route."),
+    Claim("story-soc-sees-all", "The SOC analyst sees all severities and all states of the same agent."),
+    Claim("story-incident-page", "The incident page shows story, alerts, events, recommended actions and a graph.", True,
+          "no graph and no evidence view yet; the page shows story, alerts, events and actions"),
+    Claim("story-confirm-compromised", "Confirm compromised fires the conditional access policy.", True,
+          "an operator revokes the user's sessions; risk, conditional access and the saga are not built"),
+    Claim("story-sessions-die-at-once", "The very next tool call after a revoke is refused, everywhere, in under a second."),
+    Claim("story-password-reset", "The identity provider forces a password reset, and it is read back as evidence.", True,
+          "no identity provider connector yet"),
+    Claim("story-resolve", "The incident is resolved with a classification."),
+    Claim("story-go-hunt", "A KQL query on the agent shows its creation, last change, triggers, agents and tools.", True,
+          "KQL is a small subset over AgentActivity; AgentsInfo is not built"),
+    Claim("story-maker-credentials-hunt", "A prebuilt query finds every agent whose tools run on the maker's credentials.",
+          True, "no hunting templates yet; maker credentials are recorded on bindings and events"),
+    Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed.", True, "not built"),
+    Claim("story-block-agent", "The IT admin blocks the agent: current users are refused at the next call."),
+    Claim("story-proof-of-enforcement", "The page shows proof that each enforcement point refuses a blocked agent.", True,
+          "the demo story proves it from outside; no canary in the product yet"),
+    Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published.", True,
+          "versions are kept; submission and approval are not built"),
+    # -- the invariants -------------------------------------------------------------------------------------------
+    Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
+    Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),
+    Claim("invariant-3", "A verdict is recorded before the call goes out, and the record survives kill -9."),
+    Claim("invariant-4", "After a revoke or block is acknowledged, no call that starts later is allowed on this host."),
+    Claim("invariant-5", "Nobody unblocks their own agent; the IT role never receives low, medium or resolved alerts."),
+    Claim("invariant-6", "A user's KQL reads only what the user may see, and is never silently wrong.", True,
+          "no user-facing KQL door yet; the compiler refuses what it does not support by name"),
+    Claim("invariant-7", "Message contents are kept apart; reading them needs a role and leaves an audit entry."),
+    Claim("invariant-8", "Every change to state leaves an entry in a hash-chained audit log that verifies offline."),
+    # -- protocol -------------------------------------------------------------------------------------------------
+    Claim("mcp-client-unmodified", "The official MCP client works through the gateway unmodified, in both protocol versions."),
+    Claim("manifest-idempotent", "Applying a manifest twice changes nothing the second time."),
+    Claim("replay", "Replaying a recorded decision gives the same verdict."),
+)  # fmt: skip

@@ -1,0 +1,47 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _pages() -> dict[str, object]:
+    spec = importlib.util.spec_from_file_location("write", ROOT / "docs" / "write.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pages: dict[str, object] = module.PAGES
+    return pages
+
+
+@pytest.mark.parametrize("name", sorted(_pages()))
+def test_reference_page_is_up_to_date(name: str) -> None:
+    render = _pages()[name]
+    assert callable(render)
+    assert (ROOT / "docs" / name).read_text("utf-8") == render(), "run `make docs`"
+
+
+def test_every_command_is_mentioned_in_the_documents() -> None:
+    from watchfloor.cli import COMMANDS
+
+    text = "".join(p.read_text("utf-8") for p in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
+    assert [name for name in COMMANDS if not re.search(rf"watchfloor {name}\b", text)] == []
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    dead = []
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            if not (page.parent / target).exists():
+                dead.append(f"{page.name}: {target}")
+    assert dead == []
+
+
+def test_architecture_stays_under_two_pages() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text("utf-8").splitlines()) <= 120
