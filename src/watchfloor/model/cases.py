@@ -119,3 +119,5 @@ class Incident:
     entities: tuple[Entity, ...]
     classification: Classification = Classification.UNKNOWN
     assigned_to: str | None = None
+    redirect_to: str | None = None
+    """The incident that this one was merged into."""

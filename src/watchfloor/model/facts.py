@@ -195,6 +195,16 @@ class PolicyFacts(Projected):
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalFacts(Projected):
+    """An operator's answer to a hold, as projected; the key is ``hold_id``. Becomes an ``Approval`` in a worker."""
+
+    hold_id: str
+    payload_hash: str
+    expires_at: datetime
+    approved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SigningKey(Projected):
     """A public key of the token service (JWK)."""
 

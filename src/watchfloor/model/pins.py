@@ -59,7 +59,7 @@ def pinned_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tool_hash(definition: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of a tool's definition as ``tools/list`` answers it, or ``UNPINNABLE``. Never raises on parsed JSON."""
+    """SHA-256 (hex) of a definition as ``tools/list`` answers it, or ``UNPINNABLE``. Never raises on parsed JSON."""
     try:
         canonical = _canonical(pinned_definition(definition))
         text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -1,0 +1,352 @@
+"""Alerts and incidents, as people see and triage them.
+
+Below ``response`` and ``portal``, above the tables. What a person may see is decided here, in the query, not by whoever
+renders it: every function that serves a viewer takes the viewer's permissions. It does not know which alerts belong
+together, nor how their story is told; what detection reads and writes is in ``findings``.
+
+INVARIANT: whoever may read only serious alerts receives unresolved high and critical ones and nothing derived from any
+other: an incident is cut down to them, and its title and description are left empty for the caller to retell.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from watchfloor.model.cases import (
+    Alert,
+    AlertDraft,
+    AlertStatus,
+    Classification,
+    Entity,
+    EntityKind,
+    EntityRole,
+    Incident,
+    IncidentStatus,
+)
+from watchfloor.model.errors import Conflict, InputError, NotFound
+from watchfloor.model.people import Permission
+from watchfloor.model.verdicts import Severity
+from watchfloor.storage.schema import alert, alert_entity, incident
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+
+SERIOUS: Final = (Severity.HIGH, Severity.CRITICAL)
+OPEN: Final = (IncidentStatus.ACTIVE.value, IncidentStatus.IN_PROGRESS.value)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFilter:
+    """Which alerts or incidents; empty means any. ``before`` is the id of the last one already seen."""
+
+    agent_id: str = ""
+    user_id: str = ""
+    severities: Collection[Severity] = ()
+    statuses: Collection[str] = ()
+    incident_id: str = ""
+    rule_id: str = ""
+    before: str = ""
+
+
+# -- rows and values ----------------------------------------------------------------------------------------------
+
+
+def entities_from(rows: Iterable[Mapping[str, str]]) -> tuple[Entity, ...]:
+    return tuple(Entity(EntityKind(r["kind"]), r["id"], r["name"], EntityRole(r["role"])) for r in rows)
+
+
+def entity_rows(entities: Iterable[Entity]) -> list[dict[str, str]]:
+    return [{"kind": e.kind.value, "id": e.id, "name": e.name, "role": e.role.value} for e in entities]
+
+
+def alert_from(row: sa.Row[Any]) -> Alert:
+    draft = AlertDraft(
+        rule_id=row.rule_id,
+        dedup_key=row.dedup_key,
+        title=row.title,
+        description=row.description,
+        severity=Severity(row.severity),
+        tactic=row.tactic,
+        techniques=tuple(row.techniques),
+        entities=entities_from(row.entities),
+        evidence=tuple(row.evidence),
+        first_activity=row.first_activity,
+        last_activity=row.last_activity,
+        recommended_actions=tuple(row.recommended_actions),
+        detail=row.detail,
+    )
+    return Alert(row.id, draft, AlertStatus(row.status), row.created_at, row.incident_id, row.join_reason)
+
+
+def incident_from(row: sa.Row[Any], alert_ids: tuple[str, ...]) -> Incident:
+    return Incident(
+        id=row.id,
+        title=row.title,
+        description=row.description,
+        severity=Severity(row.severity),
+        status=IncidentStatus(row.status),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        first_activity=row.first_activity,
+        last_activity=row.last_activity,
+        alert_ids=alert_ids,
+        entities=entities_from(row.entities),
+        classification=Classification(row.classification),
+        assigned_to=row.assigned_to,
+        redirect_to=row.redirect_to,
+    )
+
+
+# -- what a viewer may see ----------------------------------------------------------------------------------------
+
+
+def sees_everything(permissions: Collection[Permission]) -> bool:
+    """Whether every severity and state may be read."""
+    return Permission.ALERT_READ in permissions
+
+
+def _visible(permissions: Collection[Permission]) -> sa.ColumnElement[bool]:
+    if sees_everything(permissions):
+        return sa.true()
+    if Permission.ALERT_READ_SERIOUS in permissions:
+        return sa.and_(alert.c.severity.in_([s.value for s in SERIOUS]), alert.c.status != AlertStatus.RESOLVED.value)
+    return sa.false()
+
+
+def _involving(kind: EntityKind, entity_id: str) -> sa.ColumnElement[bool]:
+    return alert.c.id.in_(
+        sa.select(alert_entity.c.alert_id).where(
+            alert_entity.c.kind == kind.value, alert_entity.c.entity_id == entity_id
+        )
+    )
+
+
+def _involved(filters: CaseFilter) -> list[sa.ColumnElement[bool]]:
+    conditions = []
+    if filters.agent_id:
+        conditions.append(_involving(EntityKind.AGENT, filters.agent_id))
+    if filters.user_id:
+        conditions.append(_involving(EntityKind.USER, filters.user_id))
+    return conditions
+
+
+def list_alerts(
+    tx: ControlTx, permissions: Collection[Permission], filters: CaseFilter = CaseFilter(), limit: int = 50
+) -> list[Alert]:
+    """Alerts that the viewer may see, newest first."""
+    query = sa.select(alert).where(_visible(permissions), *_involved(filters))
+    if filters.severities:
+        query = query.where(alert.c.severity.in_([s.value for s in filters.severities]))
+    if filters.statuses:
+        query = query.where(alert.c.status.in_(list(filters.statuses)))
+    if filters.incident_id:
+        query = query.where(alert.c.incident_id == filters.incident_id)
+    if filters.rule_id:
+        query = query.where(alert.c.rule_id == filters.rule_id)
+    if filters.before:
+        query = query.where(alert.c.id < filters.before)
+    return [alert_from(row) for row in tx.connection.execute(query.order_by(alert.c.id.desc()).limit(limit))]
+
+
+def find_alert(tx: ControlTx, permissions: Collection[Permission], alert_id: str) -> Alert | None:
+    """The alert, or None: one that may not be seen does not exist."""
+    query = sa.select(alert).where(_visible(permissions), alert.c.id == alert_id)
+    row = tx.connection.execute(query).one_or_none()
+    return alert_from(row) if row else None
+
+
+def alerts_by_incident(
+    tx: ControlTx, condition: sa.ColumnElement[bool], incident_ids: Sequence[str]
+) -> dict[str, list[Alert]]:
+    query = sa.select(alert).where(condition, alert.c.incident_id.in_(incident_ids)).order_by(alert.c.id)
+    grouped: defaultdict[str, list[Alert]] = defaultdict(list)
+    for row in tx.connection.execute(query):
+        grouped[row.incident_id].append(alert_from(row))
+    return grouped
+
+
+def _cut_down(whole: Incident, visible: Sequence[Alert]) -> Incident:
+    """``whole`` as it would be if only ``visible`` existed; texts are empty (see the invariant)."""
+    entities: dict[tuple[EntityKind, str], Entity] = {}
+    for item in visible:
+        entities.update({(e.kind, e.id): e for e in item.draft.entities})
+    return replace(
+        whole,
+        title="",
+        description="",
+        # Critical is raised from serious alerts alone, so what is left may carry it.
+        severity=max((a.draft.severity for a in visible), key=lambda s: s.rank),
+        created_at=min(a.created_at for a in visible),
+        updated_at=max(a.created_at for a in visible),
+        first_activity=min(a.draft.first_activity for a in visible),
+        last_activity=max(a.draft.last_activity for a in visible),
+        alert_ids=tuple(a.id for a in visible),
+        entities=tuple(entities.values()),
+        classification=Classification.UNKNOWN,
+        assigned_to=None,
+        redirect_to=None,
+    )
+
+
+def _present(tx: ControlTx, permissions: Collection[Permission], rows: Sequence[sa.Row[Any]]) -> list[Incident]:
+    ids = [row.id for row in rows]
+    if sees_everything(permissions):
+        query = sa.select(alert.c.incident_id, alert.c.id).where(alert.c.incident_id.in_(ids)).order_by(alert.c.id)
+        members: defaultdict[str, list[str]] = defaultdict(list)
+        for incident_id, alert_id in tx.connection.execute(query):
+            members[incident_id].append(alert_id)
+        return [incident_from(row, tuple(members[row.id])) for row in rows]
+    alerts = alerts_by_incident(tx, _visible(permissions), ids)
+    return [_cut_down(incident_from(row, ()), alerts[row.id]) for row in rows if alerts[row.id]]
+
+
+def _incident_visible(permissions: Collection[Permission]) -> sa.ColumnElement[bool]:
+    if sees_everything(permissions):
+        return sa.true()
+    return sa.and_(
+        incident.c.status.in_(OPEN),
+        incident.c.id.in_(
+            sa.select(alert.c.incident_id).where(_visible(permissions), alert.c.incident_id.is_not(None))
+        ),
+    )
+
+
+def list_incidents(
+    tx: ControlTx, permissions: Collection[Permission], filters: CaseFilter = CaseFilter(), limit: int = 50
+) -> list[Incident]:
+    """Incidents that the viewer may see, newest first; merged ones only when their status is asked for."""
+    query = sa.select(incident).where(_incident_visible(permissions))
+    involved = _involved(filters)
+    if involved:
+        query = query.where(incident.c.id.in_(sa.select(alert.c.incident_id).where(_visible(permissions), *involved)))
+    if filters.severities and sees_everything(permissions):
+        query = query.where(incident.c.severity.in_([s.value for s in filters.severities]))
+    if filters.statuses:
+        query = query.where(incident.c.status.in_(list(filters.statuses)))
+    else:
+        query = query.where(incident.c.status != IncidentStatus.REDIRECTED.value)
+    if filters.before:
+        query = query.where(incident.c.id < filters.before)
+    rows = tx.connection.execute(query.order_by(incident.c.id.desc()).limit(limit)).all()
+    return _present(tx, permissions, rows)
+
+
+def find_incident(tx: ControlTx, permissions: Collection[Permission], incident_id: str) -> Incident | None:
+    """The incident, or None: one that may not be seen does not exist."""
+    query = sa.select(incident).where(_incident_visible(permissions), incident.c.id == incident_id)
+    found = _present(tx, permissions, tx.connection.execute(query).all())
+    return found[0] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAlerts:
+    """How many unresolved alerts of high or critical severity involve an agent."""
+
+    agent_id: str
+    high: int
+    critical: int
+
+
+def serious_alerts_by_agent(tx: ControlTx, permissions: Collection[Permission]) -> list[AgentAlerts]:
+    """Agents that need attention, those with the most serious alerts first."""
+    serious = sa.and_(alert.c.severity.in_([s.value for s in SERIOUS]), alert.c.status != AlertStatus.RESOLVED.value)
+    query = (
+        sa.select(
+            alert_entity.c.entity_id,
+            sa.func.count(sa.case((alert.c.severity == Severity.HIGH.value, 1))).label("high"),
+            sa.func.count(sa.case((alert.c.severity == Severity.CRITICAL.value, 1))).label("critical"),
+        )
+        .join(alert, alert.c.id == alert_entity.c.alert_id)
+        .where(alert_entity.c.kind == EntityKind.AGENT.value, serious, _visible(permissions))
+        .group_by(alert_entity.c.entity_id)
+    )
+    found = [AgentAlerts(*row) for row in tx.connection.execute(query)]
+    return sorted(found, key=lambda a: (-a.critical, -a.high, a.agent_id))
+
+
+def count_open(tx: ControlTx, permissions: Collection[Permission]) -> dict[Severity, int]:
+    """Unresolved alerts by severity, as far as the viewer may see them."""
+    query = (
+        sa.select(alert.c.severity, sa.func.count())
+        .where(_visible(permissions), alert.c.status != AlertStatus.RESOLVED.value)
+        .group_by(alert.c.severity)
+    )
+    return {Severity(severity): count for severity, count in tx.connection.execute(query)}
+
+
+# -- triage -------------------------------------------------------------------------------------------------------
+
+_NEXT: Final[dict[IncidentStatus, frozenset[IncidentStatus]]] = {
+    IncidentStatus.ACTIVE: frozenset({IncidentStatus.IN_PROGRESS, IncidentStatus.RESOLVED}),
+    IncidentStatus.IN_PROGRESS: frozenset({IncidentStatus.ACTIVE, IncidentStatus.RESOLVED}),
+    IncidentStatus.RESOLVED: frozenset({IncidentStatus.ACTIVE, IncidentStatus.IN_PROGRESS}),
+    IncidentStatus.REDIRECTED: frozenset(),
+}
+_ALERT_STATUS: Final = {
+    IncidentStatus.ACTIVE: AlertStatus.NEW,
+    IncidentStatus.IN_PROGRESS: AlertStatus.IN_PROGRESS,
+    IncidentStatus.RESOLVED: AlertStatus.RESOLVED,
+}
+
+
+def triage_incident(
+    tx: ControlTx,
+    incident_id: str,
+    *,
+    status: IncidentStatus | None = None,
+    classification: Classification | None = None,
+    assigned_to: str | None = None,
+    comment: str = "",
+) -> Incident:
+    """Change what people decide about an incident; its alerts follow its status. Empty ``assigned_to`` unassigns.
+
+    Raises ``NotFound``, ``Conflict`` for a state that cannot follow, ``InputError`` for resolving unclassified.
+    """
+    row = tx.connection.execute(sa.select(incident).where(incident.c.id == incident_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no incident {incident_id!r}.", where="incident")
+    current = IncidentStatus(row.status)
+    if current is IncidentStatus.REDIRECTED:
+        raise Conflict(f"{incident_id} was merged.", where="incident", remedy=f"Go to {row.redirect_to}.")
+    values: dict[str, Any] = {}
+    if status is not None and status is not current:
+        if status not in _NEXT[current]:
+            raise Conflict(f"an incident that is {current} cannot become {status}.", where="status")
+        values["status"] = status.value
+    if classification is not None and classification.value != row.classification:
+        values["classification"] = classification.value
+    if assigned_to is not None and (assigned_to or None) != row.assigned_to:
+        values["assigned_to"] = assigned_to or None
+    final = values.get("classification", row.classification)
+    if values.get("status") == IncidentStatus.RESOLVED.value and final == Classification.UNKNOWN.value:
+        raise InputError(
+            "an incident is resolved with a classification.",
+            where="classification",
+            remedy=f"One of {', '.join(c.value for c in Classification if c is not Classification.UNKNOWN)}.",
+        )
+    if values:
+        tx.connection.execute(incident.update().where(incident.c.id == incident_id).values(**values, updated_at=tx.now))
+    if "status" in values:
+        tx.connection.execute(
+            alert.update()
+            .where(alert.c.incident_id == incident_id)
+            .values(status=_ALERT_STATUS[IncidentStatus(values["status"])].value)
+        )
+    if values or comment:
+        tx.audit(
+            "incident:triage",
+            f"incident/{incident_id}",
+            {
+                "before": {name: getattr(row, name) for name in values},
+                "after": values,
+                **({"comment": comment} if comment else {}),
+            },
+        )
+    found = find_incident(tx, frozenset(Permission), incident_id)
+    assert found is not None
+    return found

@@ -1,0 +1,312 @@
+"""Control state: every table, as SQLAlchemy Core.
+
+The migrations under ``migrations/`` must lead to exactly this (tested on SQLite and PostgreSQL). Times are aware UTC.
+Rows are never shared across rooms as they are: the repositories beside this file turn them into the model's nouns.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """Aware UTC in Python; Unix microseconds in the database, so that order and equality mean the same everywhere."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> int | None:
+        """Refuses naive times: they have no meaning here."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive time {value!r}")
+        delta = value - datetime(1970, 1, 1, tzinfo=UTC)
+        return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+    def process_result_value(self, value: int | None, dialect: Any) -> datetime | None:
+        """Microseconds to aware UTC, exactly."""
+        if value is None:
+            return None
+        return datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _table(name: str, *columns: Any) -> sa.Table:
+    return sa.Table(name, metadata, *columns)
+
+
+def _id(name: str = "id") -> sa.Column[str]:
+    return sa.Column(name, sa.String(200), primary_key=True)
+
+
+def _text(name: str, **kwargs: Any) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=kwargs.pop("nullable", False), server_default=kwargs.pop("default", None))
+
+
+def _json(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.JSON, nullable=False)
+
+
+def _at(name: str, nullable: bool = False) -> sa.Column[datetime]:
+    return sa.Column(name, UtcDateTime, nullable=nullable)
+
+
+# -- state as a whole ---------------------------------------------------------------------------------------------
+
+revision = _table(
+    "revision", sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", sa.BigInteger, nullable=False)
+)
+"""One row (id 1): the number of the last transaction that changed what the data plane knows."""
+
+projection = _table(
+    "projection",
+    sa.Column("kind", sa.String(40), primary_key=True),
+    sa.Column("key", sa.String(600), primary_key=True),
+    sa.Column("body", sa.JSON(none_as_null=True), nullable=True),
+    sa.Column("revision", sa.BigInteger, nullable=False, index=True),
+)
+"""What gateway workers hold in memory: values of ``model.facts`` by kind and key; a null body means: gone."""
+
+lease = _table("lease", _id("name"), _text("holder"), _at("expires_at"))
+
+audit = _table(
+    "audit",
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    _at("at"),
+    _text("actor"),
+    _text("action"),
+    _text("subject"),
+    _json("detail"),
+    _text("prev_hash"),
+    _text("hash"),
+)
+"""The hash chain: ``hash`` is SHA-256 over the canonical JSON of the other columns. Rows are only ever added."""
+
+setting = _table("setting", _id("key"), _json("value"))
+"""Small singletons: the organization, set-up token hash, cursors of jobs."""
+
+# -- registry -----------------------------------------------------------------------------------------------------
+
+agent = _table(
+    "agent",
+    _id(),
+    _text("name"),
+    _text("description"),
+    _text("state"),
+    _text("version"),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    _text("risk"),
+    sa.Column("maker_id", sa.String(200), nullable=True, index=True),
+    sa.Column("owner_id", sa.String(200), nullable=True),
+    sa.Column("sponsor_id", sa.String(200), nullable=True),
+    _text("platform"),
+    _text("model"),
+    _text("secret_hash", nullable=True),
+    _json("manifest"),
+    _at("created_at"),
+    _at("updated_at"),
+    _text("updated_by"),
+)
+agent_version = _table(
+    "agent_version",
+    sa.Column("agent_id", sa.String(200), sa.ForeignKey("agent.id"), primary_key=True),
+    sa.Column("version", sa.String(100), primary_key=True),
+    _text("manifest_hash"),
+    _json("manifest"),
+    _at("created_at"),
+    _text("created_by"),
+)
+tool_server = _table(
+    "tool_server",
+    _id(),
+    _text("name"),
+    _text("description"),
+    _text("url"),
+    _text("state"),
+    sa.Column("is_trusted", sa.Boolean, nullable=False),
+    sa.Column("credential_id", sa.String(200), nullable=True),
+    sa.Column("timeout_seconds", sa.Float, nullable=False),
+    _at("tools_listed_at", nullable=True),
+    _text("tools_list_error", nullable=True),
+    _at("created_at"),
+    _at("updated_at"),
+)
+tool = _table(
+    "tool",
+    sa.Column("server_id", sa.String(200), sa.ForeignKey("tool_server.id"), primary_key=True),
+    sa.Column("name", sa.String(300), primary_key=True),
+    _text("description"),
+    _text("effect"),
+    sa.Column("pin", sa.String(64), nullable=False),
+    sa.Column("observed_hash", sa.String(64), nullable=False),
+    _text("pin_state"),
+    sa.Column("is_blocked", sa.Boolean, nullable=False),
+    sa.Column("allow_when_stale", sa.Boolean, nullable=False),
+    _json("definition"),
+    _at("updated_at"),
+)
+binding = _table(
+    "binding",
+    sa.Column("agent_id", sa.String(200), sa.ForeignKey("agent.id"), primary_key=True),
+    sa.Column("server_id", sa.String(200), sa.ForeignKey("tool_server.id"), primary_key=True),
+    sa.Column("tool", sa.String(300), primary_key=True),
+    _text("credential_owner"),
+    _text("scope"),
+    sa.Column("credential_id", sa.String(200), nullable=True),
+    _at("created_at"),
+)
+credential = _table("credential", _id(), _text("kind"), _text("sealed"), _text("fingerprint"), _at("updated_at"))
+policy = _table(
+    "policy",
+    sa.Column("id", sa.String(200), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    _json("body"),
+    sa.Column("is_current", sa.Boolean, nullable=False),
+    _at("published_at"),
+    _text("published_by"),
+)
+"""Every version ever published: a recorded decision is replayed with the versions it used."""
+
+policy_set = _table("policy_set", _id("hash"), _json("members"), _at("created_at"))
+"""Which (policy, version) pairs a policy set's hash stands for."""
+
+# -- people -------------------------------------------------------------------------------------------------------
+
+identity_provider = _table(
+    "identity_provider", _id("issuer"), _text("jwks_uri"), _text("audience"), _text("subject_claim")
+)
+user = _table(
+    "directory_user",
+    _id(),
+    _text("upn"),
+    _text("name"),
+    sa.Column("is_enabled", sa.Boolean, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    _text("risk"),
+    sa.Column("must_reset_password", sa.Boolean, nullable=False),
+    _at("not_before", nullable=True),
+    _json("groups"),
+    _text("issuer"),
+    _text("subject"),
+    _at("updated_at"),
+    sa.UniqueConstraint("issuer", "subject"),
+)
+signing_key = _table(
+    "signing_key", _id("kid"), _json("public_jwk"), _text("sealed"), _at("created_at"), _at("retired_at", nullable=True)
+)
+operator = _table(
+    "operator",
+    _id(),
+    _text("name"),
+    _text("password_hash", nullable=True),
+    _json("roles"),
+    sa.Column("is_enabled", sa.Boolean, nullable=False),
+    _at("created_at"),
+)
+operator_session = _table(
+    "operator_session",
+    _id("token_hash"),
+    sa.Column("operator_id", sa.String(200), sa.ForeignKey("operator.id"), nullable=False, index=True),
+    _text("csrf_token"),
+    _text("label"),
+    _at("created_at"),
+    _at("seen_at"),
+    _at("expires_at"),
+)
+"""Browser sessions and API tokens, by SHA-256 of the secret."""
+
+# -- cases --------------------------------------------------------------------------------------------------------
+
+incident = _table(
+    "incident",
+    _id(),
+    _text("title"),
+    _text("description"),
+    _text("severity"),
+    _text("status"),
+    _text("classification"),
+    _text("assigned_to", nullable=True),
+    _text("redirect_to", nullable=True),
+    sa.Column("correlation_key", sa.String(600), nullable=False, index=True),
+    _json("entities"),
+    _at("first_activity"),
+    _at("last_activity"),
+    _at("created_at"),
+    _at("updated_at"),
+)
+alert = _table(
+    "alert",
+    _id(),
+    sa.Column("rule_id", sa.String(200), nullable=False),
+    sa.Column("dedup_key", sa.String(300), nullable=False),
+    _text("title"),
+    _text("description"),
+    sa.Column("severity", sa.String(20), nullable=False, index=True),
+    _text("status"),
+    _text("tactic"),
+    _json("techniques"),
+    _json("entities"),
+    _json("evidence"),
+    _json("recommended_actions"),
+    _json("detail"),
+    sa.Column("incident_id", sa.String(200), sa.ForeignKey("incident.id"), nullable=True, index=True),
+    _text("join_reason"),
+    _at("first_activity"),
+    _at("last_activity"),
+    _at("created_at"),
+    sa.UniqueConstraint("rule_id", "dedup_key"),
+)
+alert_entity = _table(
+    "alert_entity",
+    sa.Column("alert_id", sa.String(200), sa.ForeignKey("alert.id"), primary_key=True),
+    sa.Column("kind", sa.String(40), primary_key=True),
+    sa.Column("entity_id", sa.String(300), primary_key=True),
+    sa.Column("role", sa.String(40), primary_key=True),
+    sa.Index("ix_alert_entity_lookup", "kind", "entity_id"),
+)
+rule_cursor = _table("rule_cursor", _id("name"), sa.Column("ingest_seq", sa.BigInteger, nullable=False))
+"""How far each consumer of the event store has read; moves in the transaction that stores what it found."""
+
+# -- response -----------------------------------------------------------------------------------------------------
+
+hold = _table(
+    "hold",
+    _id(),
+    sa.Column("invocation_id", sa.String(200), nullable=False, unique=True),
+    _text("payload_hash"),
+    _text("agent_id"),
+    _text("user_id", nullable=True),
+    _text("server_id"),
+    _text("tool"),
+    _text("reason"),
+    _text("status"),
+    _at("created_at"),
+    _at("expires_at"),
+    _text("decided_by", nullable=True),
+    _at("decided_at", nullable=True),
+)
+action_record = _table(
+    "action_record",
+    _id(),
+    _text("action"),
+    _text("subject"),
+    _text("actor"),
+    _text("status"),
+    _json("detail"),
+    sa.Column("incident_id", sa.String(200), nullable=True, index=True),
+    _at("created_at"),
+    _at("finished_at", nullable=True),
+)
