@@ -1,0 +1,163 @@
+"""Invocations, facts and verdicts as JSON, for records and replay: ``load(dump(x)) == x``.
+
+The dump is canonical (one value, one text), so hashes are taken over it. Arguments that cannot be examined are not
+stored: ``content.UNREADABLE_KEY`` stands for them, and deciding again on that gives the same verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from watchfloor.guard.content import UNREADABLE_KEY, Limits, Unreadable, examine
+from watchfloor.model.activity import Invocation
+from watchfloor.model.agents import TokenMode
+from watchfloor.model.facts import Facts
+from watchfloor.model.verdicts import Effect, Mode, Reason, Redaction, Severity, Signal, Verdict
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON: sorted keys, no space, UTF-8. The same value always gives the same bytes."""
+    try:
+        return orjson.dumps(value, default=_default, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # Half surrogate pairs and the like: legal in a Python string, not in UTF-8. Escaped they survive.
+        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return str(value)
+
+
+def _parse(text: bytes | str | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(text, Mapping):
+        return text
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        body = json.loads(text)
+    if not isinstance(body, Mapping):
+        raise ValueError("a record is a JSON object")
+    return body
+
+
+# -- invocations --------------------------------------------------------------------------------------------------
+
+
+def readable(invocation: Invocation, limits: Limits = Limits()) -> Invocation:  # noqa: B008 (frozen)
+    """``invocation``, its arguments replaced by the marker where they cannot be examined. Records store this one."""
+    try:
+        examine(invocation.arguments, (), limits)
+    except Unreadable as error:
+        return dataclasses.replace(invocation, arguments={UNREADABLE_KEY: str(error)})
+    return invocation
+
+
+def dump_invocation(invocation: Invocation, limits: Limits = Limits()) -> bytes:  # noqa: B008 (frozen)
+    """The invocation as recorded."""
+    return canonical(readable(invocation, limits))
+
+
+def load_invocation(record: bytes | str | Mapping[str, Any]) -> Invocation:
+    """The invocation that was dumped. Raises ``ValueError``, ``TypeError`` or ``KeyError`` if it does not fit."""
+    body = dict(_parse(record))
+    body["at"] = datetime.fromisoformat(body["at"])
+    body["mode"] = TokenMode(body["mode"])
+    body["user_turns"] = tuple(body.get("user_turns", ()))
+    known = {field.name for field in dataclasses.fields(Invocation)}
+    return Invocation(**{name: value for name, value in body.items() if name in known})
+
+
+# -- facts --------------------------------------------------------------------------------------------------------
+
+
+def dump_facts(facts: Facts) -> bytes:
+    """The facts as recorded."""
+    return canonical(facts)
+
+
+def load_facts(record: bytes | str | Mapping[str, Any]) -> Facts:
+    """The facts that were dumped. Raises ``ValueError``, ``TypeError`` or ``KeyError`` if they do not fit."""
+    return Facts.from_json(_parse(record))
+
+
+# -- verdicts -----------------------------------------------------------------------------------------------------
+
+
+def dump_verdict(verdict: Verdict) -> bytes:
+    """The verdict as recorded: metadata only, its excerpts and messages are masked."""
+    return canonical(verdict)
+
+
+def load_verdict(record: bytes | str | Mapping[str, Any]) -> Verdict:
+    """The verdict that was dumped. Raises ``ValueError``, ``TypeError`` or ``KeyError`` if it does not fit."""
+    body = _parse(record)
+    return Verdict(
+        effect=Effect(body["effect"]),
+        would_be=Effect(body["would_be"]),
+        reasons=tuple(
+            Reason(
+                **{
+                    **reason,
+                    "effect": Effect(reason["effect"]),
+                    "mode": Mode(reason["mode"]),
+                    "severity": Severity(reason["severity"]),
+                }
+            )
+            for reason in body["reasons"]
+        ),
+        signals=tuple(
+            Signal(**{**signal, "severity": Severity(signal["severity"]), "span": tuple(signal["span"])})
+            for signal in body["signals"]
+        ),
+        redactions=tuple(
+            Redaction(tuple(redaction["path"]), tuple(redaction["span"]), redaction["replacement"])
+            for redaction in body["redactions"]
+        ),
+        input_hash=body["input_hash"],
+        policy_set=body["policy_set"],
+    )
+
+
+# -- hashes -------------------------------------------------------------------------------------------------------
+
+
+def input_hash(invocation: Invocation, facts: Facts, policy_set: str) -> str:
+    """SHA-256 over everything that a decision depends on."""
+    return hashlib.sha256(canonical([invocation, facts, policy_set])).hexdigest()
+
+
+def payload_hash(invocation: Invocation) -> str:
+    """SHA-256 over what an operator approves: who calls what for whom with which arguments, and nothing else."""
+    payload = [
+        "watchfloor/payload/1",
+        invocation.tenant,
+        invocation.agent_id,
+        invocation.user_id,
+        invocation.server_id,
+        invocation.tool,
+        readable(invocation).arguments,
+    ]
+    return hashlib.sha256(canonical(payload)).hexdigest()

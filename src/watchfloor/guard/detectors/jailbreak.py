@@ -1,0 +1,179 @@
+"""Jailbreaks: words meant to make an agent leave its instructions, in the user's turns and in string arguments.
+
+Runs the phrase families of ``phrases.py`` over folded text. It finds plain and lightly disguised attempts; it is one
+signal among others, not a classifier, and says so: paraphrases, other languages, and encodings other than look-alikes,
+spacing and digits for letters are not seen.
+
+A phrase that is talked about (quoted, or announced by words such as *phrases like*) counts as a mention, which weighs
+little: security people and their tools quote attacks all day.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from watchfloor.guard.content import Content, show_path
+from watchfloor.guard.detectors.finding import Finding
+from watchfloor.guard.detectors.phrases import FAMILIES, Family
+from watchfloor.guard.detectors.secrets import find_secrets
+from watchfloor.guard.detectors.text import excerpt, fold, folded_words, original_span
+from watchfloor.model.verdicts import Severity, Signal
+
+NAME: Final = "jailbreak"
+MENTION: Final = "jailbreak_mention"
+
+NOT_SCANNED: Final = "not_scanned"
+
+SCANNED: Final = 131_072
+"""Characters that are looked at in one call, the user's words first; what is left over is said so by a signal."""
+
+_MOST_FINDINGS: Final = 20
+_MOST_TRIES: Final = 8
+"""Mentions of a phrase that are passed over in one text in search of one that is meant."""
+
+
+_TRIGGERS: Final = frozenset[str]().union(*(family.triggers[0] for family in FAMILIES))
+
+_MARKERS: Final = re.compile(
+    r"<\|(?:im_start|im_end|system|start_header_id|endoftext)\|?>|<<SYS>>|\[/?INST\]|<\|start_header_id\|>",
+    re.IGNORECASE,
+)
+"""Control tokens of chat templates: no person types them."""
+
+_MANY_LETTERS: Final = 8
+"""Words of one letter from which on a text may be spelt letter by letter."""
+
+_SPACED: Final = re.compile(r"(?:\b[a-z] ){7,400}[a-z]\b")
+_SQUEEZED: Final = re.compile(
+    r"(?:ignore|disregard|forget|bypass|override)(?:all|any|your|the|of|my){0,3}"
+    r"(?:previous|prior|above|earlier|system|safety)?(?:instructions?|prompts?|rules|guidelines)"
+    r"|(?:reveal|show|print|repeat)(?:me|your|the){0,2}(?:system|hidden|initial)(?:prompt|instructions?)"
+    r"|doanythingnow|developermodeenabled"
+)
+
+_TALKS_ABOUT: Final = re.compile(
+    r"\b(?:phrases?|phrasing|wording|strings?|sentences?|examples?|such as|for example|prompt injections?|injections?"
+    r"|jailbreaks?|attacks?|attackers?|attempts?|attempted|tried to|detect(?:s|ed|ion|or)?|filter(?:s|ed)?|blocked"
+    r"|flag(?:s|ged)?|malicious|phishing|suspicious|article|blog|paper|training|awareness|teach|explain(?:s|ed)?"
+    r"|means?|meaning|definition|quot(?:e|es|ed)|says|said|saying|wrote|written|reads|contains?|containing"
+    r"|beispiel|bedeutet|exemple|signifie|ejemplo|significa)\b"
+)
+_ANNOUNCES: Final = re.compile(
+    r"\b(?:phrases?|attempts?|strings?|attacks?|injections?|jailbreaks?|messages|wording|commands|inputs)"
+    r" (?:like|such as|that say|that tell|saying|e g|for example)(?: \w{1,24}){0,3} ?$"
+)
+_QUOTES: Final = '"`\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u2018\u2019\u300c\u300d'
+_ELSEWHERE: Final = re.compile(
+    r" (?:that (?:appear|are|stand) )?(?:in|inside|within|from|contained in|embedded in|found in|on)"
+    r" (?:the|this|that|any|an?|those|these|its|his|her|their|it)\b(?! (?:system|developer|above|prompt|initial))"
+)
+"""*Ignore any instructions in the attachment* protects; it does not attack."""
+
+_CONTEXT: Final = 100
+
+
+def detect(content: Content) -> list[Finding]:
+    """Jailbreak phrases in the user's words and in the arguments: at most one finding a family and surface."""
+    surfaces: list[tuple[str, str, bool]] | None = None
+    joined = content.joined
+    left_out = len(joined) - SCANNED
+    if left_out > 0:
+        surfaces = _first(_surfaces(content), SCANNED)
+        joined = "\n".join(text for _, text, _ in surfaces)
+    words = folded_words(joined)
+    # One pass over the words settles it for nearly every call: none of them starts a phrase of any family.
+    suspects = [] if _TRIGGERS.isdisjoint(words) else _suspects(frozenset(words))
+    has_markers = ("<" in joined or "]" in joined) and _MARKERS.search(joined) is not None
+    is_spaced = list(map(len, words)).count(1) >= _MANY_LETTERS
+    findings: list[Finding] = []
+    if suspects or has_markers or is_spaced:
+        for path, text, in_arguments in surfaces or _surfaces(content):
+            findings += [Finding(signal, None, in_arguments) for signal in _scan(path, text, suspects, is_spaced)]
+            if len(findings) >= _MOST_FINDINGS:
+                break
+    if left_out > 0:
+        note = f"{left_out} characters were not looked at"
+        findings.append(
+            Finding(Signal(NAME, NOT_SCANNED, Severity.INFORMATIONAL, 0.0, "arguments", (0, 0), note), None, True)
+        )
+    return findings
+
+
+def _suspects(words: frozenset[str]) -> list[Family]:
+    return [family for family in FAMILIES if not any(words.isdisjoint(trigger) for trigger in family.triggers)]
+
+
+def _surfaces(content: Content) -> list[tuple[str, str, bool]]:
+    surfaces = [(f"user_turns[{index}]", turn, False) for index, turn in enumerate(content.user_turns)]
+    surfaces += [(show_path(path), text, True) for path, text in content.strings]
+    surfaces += [(f"{show_path(path[:-1])}.(key)", key, True) for path, key in content.keys]
+    return surfaces
+
+
+def _first(surfaces: list[tuple[str, str, bool]], room: int) -> list[tuple[str, str, bool]]:
+    """The surfaces cut to ``room`` characters, short ones first: instructions are short, data is long."""
+    kept = []
+    for path, text, in_arguments in sorted(surfaces, key=lambda surface: (surface[2], len(surface[1]))):
+        kept.append((path, text[: max(room, 0)], in_arguments))
+        room -= len(text)
+        if room <= 0:
+            break
+    return kept
+
+
+def _scan(path: str, text: str, suspects: list[Family], is_spaced: bool) -> list[Signal]:
+    signals = []
+    folded = fold(text)
+    hidden: list[tuple[int, int]] | None = None
+    for family in suspects:
+        match = _first_meant(family, folded, text)
+        if match is None:
+            continue
+        span, is_mention = match
+        if hidden is None:
+            hidden = [secret.span for secret in find_secrets(text)]
+        shown = excerpt(text, span, hidden)
+        if is_mention:
+            signals.append(Signal(NAME, MENTION, Severity.INFORMATIONAL, 0.3, path, span, shown))
+        else:
+            signals.append(Signal(NAME, family.category, family.severity, family.score, path, span, shown))
+    marker = _MARKERS.search(text)
+    if marker:
+        shown = excerpt(text, marker.span(), [secret.span for secret in find_secrets(text)])
+        signals.append(Signal(NAME, "jailbreak", Severity.HIGH, 0.8, path, marker.span(), shown))
+    if is_spaced:
+        for run in _SPACED.finditer(folded):
+            if _SQUEEZED.search(run[0].replace(" ", "")):
+                span = original_span(text, run.span())
+                signals.append(Signal(NAME, "jailbreak", Severity.HIGH, 0.8, path, span, excerpt(text, span, [])))
+                break
+    return signals
+
+
+def _first_meant(family: Family, folded: str, text: str) -> tuple[tuple[int, int], bool] | None:
+    """The first phrase that is meant rather than mentioned, else the first mention: its span and which it is."""
+    mention: tuple[int, int] | None = None
+    for tried, match in enumerate(family.pattern.finditer(f" {folded} ")):
+        if tried >= _MOST_TRIES:
+            break
+        at = (match.start(), match.end() - 1)  # without the space in front, in text without either
+        if family.name == "override" and _ELSEWHERE.match(folded, at[1]):
+            continue
+        span = original_span(text, at)
+        if not _is_mentioned(folded, at, text, span):
+            return span, False
+        mention = mention or span
+    return (mention, True) if mention else None
+
+
+def _is_mentioned(folded: str, at: tuple[int, int], text: str, span: tuple[int, int]) -> bool:
+    """Whether the phrase is talked about: announced, or quoted in a text that speaks of phrases, attacks, detection."""
+    before = folded[max(0, at[0] - _CONTEXT) : at[0]]
+    if _ANNOUNCES.search(before):
+        return True
+    after = folded[at[1] : at[1] + _CONTEXT]
+    is_quoted = any(mark in _QUOTES for mark in text[max(0, span[0] - _CONTEXT) : span[0]]) and any(
+        mark in _QUOTES for mark in text[span[1] : span[1] + 2 * _CONTEXT]
+    )
+    return is_quoted and bool(_TALKS_ABOUT.search(before) or _TALKS_ABOUT.search(after))

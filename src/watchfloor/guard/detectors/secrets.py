@@ -1,0 +1,233 @@
+"""Secrets in content: keys and tokens of known shape, and the redactions that would take them out.
+
+Every pattern hangs on a literal prefix that its issuer chose, so ordinary prose never matches; what follows must look
+random. Passwords without such a prefix are not seen. Patterns are bounded and free of nested repetition: matching is
+linear whatever the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import Final, NamedTuple
+
+from watchfloor.guard.content import Content, show_path
+from watchfloor.guard.detectors.finding import Finding
+from watchfloor.guard.detectors.text import excerpt
+from watchfloor.model.verdicts import Redaction, Severity, Signal
+
+NAME: Final = "secrets"
+CATEGORY: Final = "secret"
+
+_MOST_FINDINGS: Final = 50
+
+_SHORTEST: Final = 20
+"""No secret is shorter, but for passwords in URLs and keys that stand behind their name."""
+
+_START: Final = r"(?<![A-Za-z0-9])"
+_END: Final = r"(?![A-Za-z0-9])"
+
+
+class Kind(NamedTuple):
+    """One kind of secret. Group 1 of ``pattern``, where there is one, is the secret itself.
+
+    ``entropy`` is the least Shannon entropy, in bits a character, that the secret must have.
+    """
+
+    name: str
+    literals: tuple[str, ...]
+    pattern: re.Pattern[str]
+    entropy: float = 3.0
+    severity: Severity = Severity.HIGH
+
+
+def _kind(name: str, literals: str, pattern: str, entropy: float = 3.0, severity: Severity = Severity.HIGH) -> Kind:
+    return Kind(name, tuple(literals.split()), re.compile(_START + pattern), entropy, severity)
+
+
+KINDS: Final[tuple[Kind, ...]] = (
+    _kind("aws_access_key", "AKIA ASIA", r"(?:AKIA|ASIA)[A-Z2-7]{16}" + _END, 2.8),
+    _kind(
+        "aws_secret_key",
+        "aws_secret AWS_SECRET SecretAccessKey secretAccessKey",
+        r"(?:aws_secret_access_key|AWS_SECRET_ACCESS_KEY|aws_secret_key|[sS]ecretAccessKey)[\"'\s:=]{1,6}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])",
+        3.5,
+    ),
+    _kind("github_token", "ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{36,255}"),
+    _kind("github_token", "github_pat_", r"github_pat_[A-Za-z0-9_]{40,255}"),
+    _kind("gitlab_token", "glpat- gldt- glrt- glptt-", r"(?:glpat|gldt|glrt|glptt)-[A-Za-z0-9_.-]{20,255}"),
+    _kind("slack_token", "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs-", r"xox[abeoprs]-[A-Za-z0-9-]{20,255}", 2.8),
+    _kind("slack_token", "xapp-", r"xapp-\d-[A-Za-z0-9-]{20,255}", 2.8),
+    _kind("slack_webhook", "hooks.slack.com/services/", r"hooks\.slack\.com/services/(T\w{6,14}/B\w{6,14}/\w{16,40})"),
+    _kind("stripe_key", "k_live_ k_test_", r"[sr]k_(?:live|test)_[A-Za-z0-9]{16,255}"),
+    _kind("stripe_webhook_secret", "whsec_", r"whsec_[A-Za-z0-9+/=]{24,255}"),
+    _kind("anthropic_key", "sk-ant-", r"sk-ant-[A-Za-z0-9_-]{24,255}"),
+    _kind("openai_key", "sk-", r"sk-(?!ant-)(?=[A-Za-z0-9_-]{0,200}\d)[A-Za-z0-9_-]{32,255}", 3.5),
+    _kind("google_api_key", "AIza", r"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
+    _kind("google_oauth_secret", "GOCSPX-", r"GOCSPX-[A-Za-z0-9_-]{24,40}"),
+    _kind("google_oauth_token", "ya29.", r"ya29\.[A-Za-z0-9_-]{24,2000}"),
+    _kind("azure_storage_key", "AccountKey=", r"AccountKey=([A-Za-z0-9+/]{64,100}={0,2})", 3.5),
+    _kind("azure_shared_key", "SharedAccessKey=", r"SharedAccessKey=([A-Za-z0-9+/]{30,100}={0,2})", 3.5),
+    _kind("npm_token", "npm_", r"npm_[A-Za-z0-9]{36}" + _END),
+    _kind("pypi_token", "pypi-AgE", r"pypi-AgE[A-Za-z0-9_-]{50,1000}"),
+    _kind("huggingface_token", "hf_", r"hf_[A-Za-z0-9]{30,60}" + _END, 3.5),
+    _kind("sendgrid_key", "SG.", r"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}"),
+    _kind("digitalocean_token", "dop_v1_ doo_v1_", r"do[op]_v1_[a-f0-9]{64}"),
+    _kind("shopify_token", "shpat_ shpss_ shpca_", r"shp(?:at|ss|ca)_[a-fA-F0-9]{32}"),
+    _kind("databricks_token", "dapi", r"dapi[a-f0-9]{32}" + _END),
+    _kind("vault_token", "hvs. hvb.", r"hv[sb]\.[A-Za-z0-9_-]{24,300}"),
+    _kind("docker_token", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{24,64}"),
+    _kind("telegram_token", ":AA", r"\d{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),
+    _kind("age_key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
+    _kind("watchfloor_key", "wfk_", r"wfk_[A-Za-z0-9]{24,128}"),
+    _kind(
+        "json_web_token",
+        "eyJ",
+        r"(?<![_-])eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{8,8000}\.[A-Za-z0-9_-]{16,2000}",
+        3.5,
+    ),
+    _kind("private_key", "PRIVATE", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----", 0.0, Severity.HIGH),
+    Kind("url_password", ("://",), re.compile(r"://[^\s:/@\"'<>]{0,64}:([^\s/@\"'<>]{4,200})@[\w.\[]"), 2.0),
+)
+
+_PLACEHOLDER: Final = re.compile(
+    r"example|placeholder|changeme|password|redacted|your|secret|dummy|sample|[x*•.]{6}|[<>{}$%]",
+    re.IGNORECASE,
+)
+_PLACEHOLDER_PASSWORD: Final = re.compile(
+    r"(?:my|your)?[_-]?(?:example|placeholder|changeme|change_me|passwor[dt]|passwd|pass|pwd|redacted|secret|dummy|test)"
+    r"|[x*•.]+|[<\[{$%(].*",
+    re.IGNORECASE,
+)
+_PRIVATE_KEY_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_LITERALS: Final = tuple(dict.fromkeys(literal for kind in KINDS for literal in kind.literals))
+_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
+
+
+class Secret(NamedTuple):
+    """A secret in a text: its kind and the characters of the original text that it covers."""
+
+    kind: str
+    severity: Severity
+    span: tuple[int, int]
+
+
+def find_secrets(text: str) -> list[Secret]:
+    """The secrets in ``text``, in order, not overlapping."""
+    if text.isascii() or not _INVISIBLE.search(text):
+        return _find(text)
+    # Invisible characters inside a token are dropped by whoever copies it: look without them, answer with them.
+    kept = [index for index, character in enumerate(text) if not _INVISIBLE.match(character)]
+    found = _find("".join(text[index] for index in kept))
+    return [Secret(kind, severity, (kept[start], kept[end - 1] + 1)) for kind, severity, (start, end) in found]
+
+
+def _find(text: str) -> list[Secret]:
+    found: list[Secret] = []
+    for kind in KINDS:
+        if not any(literal in text for literal in kind.literals):
+            continue
+        covered = 0
+        for match in kind.pattern.finditer(text):
+            group = 1 if kind.pattern.groups else 0
+            start, end = match.span(group)
+            if kind.name == "private_key":
+                if start < covered:
+                    continue
+                closing = _PRIVATE_KEY_END.search(text, end)
+                end = covered = closing.end() if closing else len(text)
+            elif not _looks_random(match[group], kind):
+                continue
+            found.append(Secret(kind.name, kind.severity, (start, end)))
+    if len(found) < 2:
+        return found
+    found.sort(key=lambda secret: (secret.span[0], -secret.span[1]))
+    disjoint = [found[0]]
+    for secret in found[1:]:
+        last = disjoint[-1]
+        if secret.span[0] >= last.span[1]:
+            disjoint.append(secret)
+        elif secret.span[1] > last.span[1]:
+            disjoint[-1] = last._replace(span=(last.span[0], secret.span[1]))
+    return disjoint
+
+
+def _looks_random(secret: str, kind: Kind) -> bool:
+    """Whether ``secret`` has the entropy of a made-up string and is not a placeholder from documentation."""
+    if kind.name == "url_password":
+        # Chosen by people, so it may well contain a word; only what is nothing but a placeholder does not count.
+        return not _PLACEHOLDER_PASSWORD.fullmatch(secret) and _entropy(secret) >= kind.entropy
+    return not _PLACEHOLDER.search(secret) and _entropy(secret) >= kind.entropy
+
+
+def _entropy(text: str) -> float:
+    total = len(text)
+    return -sum(count / total * math.log2(count / total) for count in Counter(text).values())
+
+
+def _may_hold_secrets(text: str) -> bool:
+    """A quick look that never says no to a text with a secret in it."""
+    if not text.isascii() and _INVISIBLE.search(text):
+        return True
+    if "://" in text or "PRIVATE KEY" in text:
+        return True
+    if "ecret" in text or "SECRET" in text:
+        return True
+    # Every other secret is one long word, and long words are few.
+    words = text.split()
+    if words and max(map(len, words)) >= _SHORTEST:
+        long_words = "\n".join([word for word in words if len(word) >= _SHORTEST])
+        for literal in _LITERALS:
+            if literal in long_words:
+                return True
+    return False
+
+
+def mask(text: str) -> str:
+    """``text`` with every secret replaced by its kind: fit to store as metadata."""
+    if not _may_hold_secrets(text):
+        return text
+    pieces, position = [], 0
+    for secret in find_secrets(text):
+        pieces += [text[position : secret.span[0]], f"[{secret.kind}]"]
+        position = secret.span[1]
+    return "".join([*pieces, text[position:]])
+
+
+def detect(content: Content) -> list[Finding]:
+    """Secrets in arguments, long object keys and the user's words."""
+    if not _may_hold_secrets(content.joined):
+        return []
+    findings: list[Finding] = []
+    for path, value in content.strings:
+        for secret, signal in _signals(value, show_path(path)):
+            findings.append(Finding(signal, Redaction(path, secret.span, f"[redacted {secret.kind}]"), True))
+    for path, key in content.keys:
+        findings += [Finding(signal, None, True) for _, signal in _signals(key, f"{show_path(path[:-1])}.(key)")]
+    if len(findings) > _MOST_FINDINGS:
+        # More than we are willing to list: what is not listed cannot be redacted, so nothing is offered for the last.
+        findings[_MOST_FINDINGS - 1 :] = [findings[_MOST_FINDINGS - 1]._replace(redaction=None)]
+    for index, turn in enumerate(content.user_turns):
+        findings += [Finding(signal, None, False) for _, signal in _signals(turn, f"user_turns[{index}]")]
+    return findings[: 2 * _MOST_FINDINGS]
+
+
+def _signals(text: str, path: str) -> list[tuple[Secret, Signal]]:
+    secrets = find_secrets(text)
+    hidden = [secret.span for secret in secrets]
+    return [
+        (
+            secret,
+            Signal(
+                NAME,
+                CATEGORY,
+                secret.severity,
+                0.95,
+                path,
+                secret.span,
+                f"{secret.kind}: {excerpt(text, secret.span, hidden)}"[:80],
+            ),
+        )
+        for secret in secrets[: _MOST_FINDINGS + 1]
+    ]

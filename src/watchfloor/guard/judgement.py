@@ -1,0 +1,210 @@
+"""The steps of a decision that look at content and policies, and the one that asks a human.
+
+Detectors always run and their signals are always recorded, also when the call is refused for another reason: repeated
+attempts are a finding of their own. Policies run when every fact that they may ask for is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from watchfloor.guard import expression, names
+from watchfloor.guard.case import Case
+from watchfloor.guard.codec import payload_hash
+from watchfloor.guard.detectors import DETECTORS
+from watchfloor.guard.detectors.secrets import mask
+from watchfloor.guard.policy import Group, Policy
+from watchfloor.guard.policy_body import STEPS as POLICY_STEPS
+from watchfloor.guard.policy_body import fill
+from watchfloor.guard.reasons import CODES
+from watchfloor.model.verdicts import Effect, Mode, Reason
+
+_SHOWN_VALUE: Final = 120
+"""Characters of one value in a message for operators."""
+
+_READ_VALUE: Final = 4_000
+"""Characters of it that are looked through for secrets before it is cut."""
+
+
+def run_detectors(case: Case) -> None:
+    """What is in the content? Then the policies that ask for it."""
+    if case.unreadable:
+        case.refuse("arguments_unreadable", "detectors", detail={"because": case.unreadable})
+    for detector in DETECTORS:
+        found = detector.detect(case.content)
+        if found:
+            case.findings += found
+    if case.findings:
+        case.signals = tuple(
+            dataclasses.replace(finding.signal, path=mask(finding.signal.path)) for finding in case.findings
+        )
+    case.matches = _matches(case)
+    case.reasons += case.matches.get("detectors", ())
+
+
+def apply_policies(case: Case) -> None:
+    """What does the organisation not want?"""
+    if case.matches:
+        case.reasons += case.matches.get("policies", ())
+
+
+def check_budget(case: Case) -> None:
+    """Is this more than the agent may do in this time?"""
+    if case.matches:
+        case.reasons += case.matches.get("budget", ())
+
+
+def resolve_holds(case: Case) -> None:
+    """Has a human answered already? An approval lifts holds of exactly this payload, and never a block."""
+    held = [
+        index
+        for index, reason in enumerate(case.reasons)
+        if reason.effect is Effect.HOLD and reason.mode is Mode.ENFORCE
+    ]
+    if not held:
+        return
+    fingerprint = payload_hash(case.invocation)
+    approval = case.facts.approval
+    effect = Effect.HOLD
+    note: dict[str, str] = {"payload_hash": fingerprint}
+    if approval is not None and approval.payload_hash == fingerprint:
+        if approval.expires_at <= case.facts.now:
+            # Held again rather than refused: a new question may be asked, the old answer counts no more.
+            note["expired_hold"] = approval.hold_id
+            if approval.approved:
+                case.reasons.insert(held[0], _hold_expired(note))
+                held = [index + 1 for index in held]
+        elif approval.approved:
+            note["lifted_by"] = approval.hold_id
+            effect = Effect.ALLOW
+        else:
+            note["declined_by"] = approval.hold_id
+            effect = Effect.BLOCK
+    for index in held:
+        reason = case.reasons[index]
+        case.reasons[index] = dataclasses.replace(reason, effect=effect, detail={**reason.detail, **note})
+
+
+def _hold_expired(note: dict[str, str]) -> Reason:
+    about = CODES["hold_expired"]
+    return Reason(
+        "hold_expired", "hold", Effect.HOLD, Mode.ENFORCE, about.severity, about.message, None, None, dict(note)
+    )
+
+
+# -- policies -----------------------------------------------------------------------------------------------------
+
+
+def _matches(case: Case) -> dict[str, list[Reason]]:
+    """Reasons of the policies that apply, by step."""
+    facts = case.facts
+    agent, server, tool = facts.agent, facts.server, facts.tool
+    if agent is None or server is None or tool is None or facts.binding is None or case.unreadable:
+        return {}  # refused already: each of these is a reason of its own
+    selection = case.policies.select(agent.id, server.id, tool.name, tool.effect)
+    if not selection.every.policies:
+        return {}
+    values = {name: read(case) for name, read in selection.readers}
+    bound = expression.activation(values)
+    items, longest = _extent(case, values) if selection.every.depth else (0, 0)
+    if not _may_apply(selection.every, bound, items, longest):
+        return {}
+    matches: dict[str, list[Reason]] = {}
+    for group in selection.groups:
+        if _may_apply(group, bound, items, longest):
+            for policy in group.policies:
+                reason = _try(policy, case, bound, items, longest)
+                if reason is not None:
+                    matches.setdefault(policy.step, []).append(reason)
+    return matches
+
+
+def _may_apply(group: Group, bound: Any, items: int, longest: int) -> bool:
+    """False when every condition of the group is false and none failed; see ``expression.fuse``."""
+    if group.depth and expression.cost(group.depth, items, longest) > expression.MAX_COST:
+        return True
+    try:
+        for program in group.programs:
+            if expression.evaluate(program, bound):
+                return True
+    except expression.EvaluationError:
+        return True
+    return False
+
+
+def _extent(case: Case, values: dict[str, Any]) -> tuple[int, int]:
+    """How many items a comprehension can meet at most, and how long a string."""
+    items = max([len(value) for value in values.values() if type(value) is list], default=0)
+    return max(items, case.content.items), case.content.longest
+
+
+def _try(policy: Policy, case: Case, bound: Any, items: int, longest: int) -> Reason | None:
+    depth = policy.condition.depth
+    try:
+        if depth and expression.cost(depth, items, longest) > expression.MAX_COST:
+            raise expression.EvaluationError("the arguments are too large for its condition")
+        return _reason(policy, case) if expression.evaluate(policy.condition.program, bound) else None
+    except expression.EvaluationError as error:
+        return _failure(policy, str(error))
+
+
+def _failure(policy: Policy, error: str) -> Reason:
+    """A policy without an answer. One that is only being tried out (audit) never blocks, whatever it says of errors."""
+    is_enforced = policy.on_error == "block" and policy.mode is Mode.ENFORCE
+    return Reason(
+        "policy_error",
+        policy.step,
+        Effect.BLOCK,
+        Mode.ENFORCE if is_enforced else Mode.AUDIT,
+        CODES["policy_error"].severity,
+        f"{policy.title}: could not be evaluated: {mask(error)[:200]}",
+        policy.id,
+        policy.version,
+        policy.detail,
+    )
+
+
+def _reason(policy: Policy, case: Case) -> Reason:
+    effect = policy.effect
+    detail = policy.detail
+    if effect is Effect.REDACT:
+        wanted = [
+            finding for finding in case.findings if finding.in_arguments and finding.signal.detector in policy.redact
+        ]
+        redactions = [finding.redaction for finding in wanted if finding.redaction is not None]
+        if not redactions or len(redactions) != len(wanted):
+            # What should go and cannot be taken out does not go out at all.
+            effect = Effect.BLOCK
+            detail = {**detail, "redaction": "not possible"}
+        elif policy.mode is Mode.ENFORCE:
+            case.redactions += redactions
+    return Reason(
+        "held" if effect is Effect.HOLD else POLICY_STEPS[policy.step],
+        policy.step,
+        effect,
+        policy.mode,
+        policy.severity,
+        _message(policy, case),
+        policy.id,
+        policy.version,
+        detail,
+    )
+
+
+def _message(policy: Policy, case: Case) -> str:
+    """The policy's message with the values that it shows, each shortened and with secrets masked."""
+    return fill(policy.message, lambda placeholder: _shown(placeholder, case))
+
+
+def _shown(placeholder: str, case: Case) -> str:
+    name = expression.declared_name(placeholder)
+    if name is None:
+        return ""
+    value = names.BY_NAME[name].read(case)
+    if placeholder != name:
+        for part in placeholder[len(name) + 1 :].split("."):
+            value = value.get(part, "") if isinstance(value, dict) else ""
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    shown = mask(shown[:_READ_VALUE])
+    return shown if len(shown) <= _SHOWN_VALUE else f"{shown[: _SHOWN_VALUE - 1]}…"

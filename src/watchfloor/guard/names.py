@@ -1,0 +1,299 @@
+"""Every name that a policy may use: its CEL type, its meaning, the values it may have, and where it comes from.
+
+One table feeds the CEL environment, the publish-time check, message templates, test rows and ``docs/policies.md``.
+It does not evaluate anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from watchfloor.model.agents import (
+    ActingMode,
+    CredentialOwner,
+    PinState,
+    Scope,
+    TokenMode,
+    ToolEffect,
+)
+from watchfloor.model.people import RiskLevel
+from watchfloor.model.verdicts import Severity
+
+if TYPE_CHECKING:
+    from watchfloor.guard.case import Case
+
+STRING: Final = "string"
+STRINGS: Final = "list<string>"
+INT: Final = "int"
+DOUBLE: Final = "double"
+BOOL: Final = "bool"
+TIMESTAMP: Final = "timestamp"
+ARGUMENTS: Final = "map<string, dyn>"
+
+
+class Name(NamedTuple):
+    """A variable of the policy language. ``values`` lists every value it can have, where that is known."""
+
+    name: str
+    type: str
+    doc: str
+    read: Callable[[Case], Any]
+    values: tuple[str, ...] = ()
+
+
+def _values(kind: type[StrEnum]) -> tuple[str, ...]:
+    return tuple(member.value for member in kind)
+
+
+CATEGORIES: Final = ("jailbreak", "prompt_extraction", "authority_claim", "jailbreak_mention", "secret", "not_scanned")
+"""Categories of signals that the built-in detectors give."""
+
+_SEVERITY_ORDER: Final = tuple(Severity)
+
+
+def _highest_severity(case: Case) -> str:
+    found = [signal.severity for signal in case.signals]
+    return max(found, key=_SEVERITY_ORDER.index).value if found else ""
+
+
+def _categories(case: Case, *, in_arguments: bool | None) -> list[str]:
+    return sorted({f.signal.category for f in case.findings if in_arguments is None or f.in_arguments is in_arguments})
+
+
+def _user(case: Case, member: str) -> str:
+    user = case.facts.user
+    return str(getattr(user, member)) if user is not None else ""
+
+
+def _fact(room: str, member: str) -> Callable[[Case], Any]:
+    # Policies run only when agent, server, tool and binding are known; see judgement._matches.
+    read: Callable[[Case], Any] = attrgetter(f"facts.{room}.{member}")
+    return read
+
+
+def _fact_or_empty(room: str, member: str) -> Callable[[Case], Any]:
+    read = _fact(room, member)
+    return lambda case: read(case) or ""
+
+
+NAMES: Final[tuple[Name, ...]] = (
+    Name("args", ARGUMENTS, "The tool call's arguments, as sent.", attrgetter("content.arguments")),
+    Name("agent.id", STRING, "The agent that calls.", _fact("agent", "id")),
+    Name("agent.name", STRING, "Its display name.", _fact("agent", "name")),
+    Name("agent.version", STRING, "Its published version.", _fact("agent", "version")),
+    Name("agent.risk", STRING, "Its risk level.", _fact("agent", "risk"), _values(RiskLevel)),
+    Name(
+        "agent.maker", STRING, "User id of whoever built it; empty when unknown.", _fact_or_empty("agent", "maker_id")
+    ),
+    Name(
+        "agent.owner",
+        STRING,
+        "User id of whoever answers for it; empty when unknown.",
+        _fact_or_empty("agent", "owner_id"),
+    ),
+    Name("agent.platform", STRING, "Where it was built, such as `Copilot Studio`.", _fact("agent", "platform")),
+    Name("agent.model", STRING, "The model it runs on.", _fact("agent", "model")),
+    Name(
+        "agent.parent",
+        STRING,
+        "The agent that handed over to this one; empty when none did.",
+        lambda c: c.invocation.parent_agent_id or "",
+    ),
+    Name("user.is_known", BOOL, "Whether the call is made for a user.", lambda c: c.facts.user is not None),
+    Name("user.id", STRING, "The user; empty when the agent acts as itself.", lambda c: _user(c, "id")),
+    Name("user.upn", STRING, "The user's principal name.", lambda c: _user(c, "upn")),
+    Name("user.name", STRING, "The user's display name.", lambda c: _user(c, "name")),
+    Name("user.risk", STRING, "The user's risk level.", lambda c: _user(c, "risk"), ("", *_values(RiskLevel))),
+    Name(
+        "user.groups",
+        STRINGS,
+        "Groups that the user is in.",
+        lambda c: list(c.facts.user.groups) if c.facts.user is not None else [],
+    ),
+    Name("server.id", STRING, "The tool server.", _fact("server", "id")),
+    Name("server.name", STRING, "Its display name.", _fact("server", "name")),
+    Name("server.url", STRING, "Its address.", _fact("server", "url")),
+    Name("server.is_trusted", BOOL, "Whether an administrator trusts its tool hints.", _fact("server", "is_trusted")),
+    Name("tool.name", STRING, "The tool that is called.", _fact("tool", "name")),
+    Name("tool.effect", STRING, "What the tool does to the world.", _fact("tool", "effect"), _values(ToolEffect)),
+    Name(
+        "tool.has_side_effects",
+        BOOL,
+        "False for `read` tools only.",
+        lambda c: c.facts.tool is None or c.facts.tool.effect.has_side_effects,
+    ),
+    Name(
+        "tool.pin_state",
+        STRING,
+        "Whether the tool still is what was approved.",
+        _fact("tool", "pin_state"),
+        _values(PinState),
+    ),
+    Name(
+        "binding.credential_owner",
+        STRING,
+        "Whose credentials the tool sees.",
+        _fact("binding", "credential_owner"),
+        _values(CredentialOwner),
+    ),
+    Name("binding.scope", STRING, "How far the agent may go with the tool.", _fact("binding", "scope"), _values(Scope)),
+    Name(
+        "binding.is_wildcard",
+        BOOL,
+        "Whether the binding covers every tool of the server.",
+        lambda c: c.facts.binding is None or c.facts.binding.tool == "*",
+    ),
+    Name("token.mode", STRING, "What the caller's token stands for.", _fact("token", "mode"), _values(TokenMode)),
+    Name(
+        "token.acting_mode",
+        STRING,
+        "On whose behalf the step is taken.",
+        lambda c: c.facts.token.mode.acting_mode,
+        _values(ActingMode),
+    ),
+    Name(
+        "session.age_seconds",
+        INT,
+        "Seconds since the user signed in; -1 when the token does not say.",
+        lambda c: (
+            -1 if c.facts.token.auth_time is None else int((c.facts.now - c.facts.token.auth_time).total_seconds())
+        ),
+    ),
+    Name("invocation.door", STRING, "The door that the call came through.", attrgetter("invocation.door")),
+    Name(
+        "invocation.address", STRING, "The caller's IP address; empty when unknown.", attrgetter("invocation.address")
+    ),
+    Name(
+        "invocation.user_turns",
+        STRINGS,
+        "The user's own words, newest last; empty when the door cannot see them.",
+        lambda c: list(c.content.user_turns),
+    ),
+    Name("organization.name", STRING, "The company.", attrgetter("facts.organization.name")),
+    Name(
+        "organization.domains",
+        STRINGS,
+        "The company's own domains.",
+        lambda c: list(c.facts.organization.domains),
+    ),
+    Name(
+        "destinations.emails",
+        STRINGS,
+        "E-mail addresses anywhere in the arguments, also in running text.",
+        attrgetter("destinations.emails"),
+    ),
+    Name("destinations.domains", STRINGS, "The domains of those addresses.", attrgetter("destinations.domains")),
+    Name(
+        "destinations.recipients",
+        STRINGS,
+        "Addresses that the call would send to: in fields such as `to`, `cc`, `recipients`, in strings that hold "
+        "nothing but addresses, and in `To:` lines.",
+        attrgetter("destinations.recipients"),
+    ),
+    Name("destinations.urls", STRINGS, "URLs anywhere in the arguments.", attrgetter("destinations.urls")),
+    Name("destinations.hosts", STRINGS, "The hosts of those URLs.", attrgetter("destinations.hosts")),
+    Name(
+        "destinations.external",
+        STRINGS,
+        "Addresses and hosts outside the company's domains, anywhere in the arguments.",
+        attrgetter("destinations.external"),
+    ),
+    Name(
+        "destinations.external_recipients",
+        STRINGS,
+        "Recipients outside the company's domains.",
+        attrgetter("destinations.external_recipients"),
+    ),
+    Name(
+        "destinations.external_hosts",
+        STRINGS,
+        "Hosts outside the company's domains.",
+        attrgetter("destinations.external_hosts"),
+    ),
+    Name(
+        "amounts.largest",
+        DOUBLE,
+        "The largest sum in fields such as `amount`, `total`, `price`; 0 when there is none.",
+        attrgetter("amounts.largest"),
+    ),
+    Name("amounts.is_known", BOOL, "Whether such a field holds a number.", attrgetter("amounts.is_known")),
+    Name(
+        "amounts.has_unreadable",
+        BOOL,
+        "Whether such a field holds something that is not one number.",
+        attrgetter("amounts.has_unreadable"),
+    ),
+    Name(
+        "signals.categories",
+        STRINGS,
+        "Categories of everything that the detectors saw.",
+        lambda c: _categories(c, in_arguments=None),
+        CATEGORIES,
+    ),
+    Name(
+        "signals.in_user_turns",
+        STRINGS,
+        "Categories of what they saw in the user's words.",
+        lambda c: _categories(c, in_arguments=False),
+        CATEGORIES,
+    ),
+    Name(
+        "signals.in_arguments",
+        STRINGS,
+        "Categories of what they saw in the arguments.",
+        lambda c: _categories(c, in_arguments=True),
+        CATEGORIES,
+    ),
+    Name(
+        "signals.severity",
+        STRING,
+        "The highest severity among the signals; empty when there are none.",
+        _highest_severity,
+        ("", *_values(Severity)),
+    ),
+    Name(
+        "counters.calls_last_minute",
+        INT,
+        "Calls of this agent in the last minute.",
+        attrgetter("facts.counters.calls_last_minute"),
+    ),
+    Name(
+        "counters.same_tool_last_minute",
+        INT,
+        "Calls of this agent to this tool in the last minute.",
+        attrgetter("facts.counters.same_tool_last_minute"),
+    ),
+    Name(
+        "counters.blocked_last_10_minutes",
+        INT,
+        "Blocked calls of this agent in the last ten minutes.",
+        attrgetter("facts.counters.blocked_last_10_minutes"),
+    ),
+    Name("now", TIMESTAMP, "The time of the decision, UTC.", attrgetter("facts.now")),
+)
+
+BY_NAME: Final = {name.name: name for name in NAMES}
+
+
+class Function(NamedTuple):
+    """A function of ours beside CEL's own. It must be total: whatever string comes in, an answer goes out."""
+
+    name: str
+    result: str
+    doc: str
+    call: Callable[[str], Any]
+
+
+FUNCTIONS: Final[tuple[Function, ...]] = (
+    Function("lower", STRING, '`"Abc".lower()` is `"abc"`: for comparing without regard to case.', str.lower),
+    Function(
+        "domain",
+        STRING,
+        '`"ann@mail.zava.example".domain()` is `"mail.zava.example"`: what stands behind the last `@`, in lower case; '
+        "empty when there is none.",
+        lambda text: text.rpartition("@")[2].lower() if "@" in text else "",
+    ),
+)
