@@ -6,7 +6,7 @@ plane. It does not know who may do what: that is ``response``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -159,6 +159,12 @@ def list_spent_approvals(tx: ControlTx, limit: int = 500) -> list[str]:
         .limit(limit)
     )
     return list(tx.connection.execute(query).scalars())
+
+
+def forget_approvals(tx: ControlTx, hold_ids: Iterable[str]) -> None:
+    """Take answers away from the gateways; the holds stay as they are."""
+    for hold_id in hold_ids:
+        tx.project(Kind.APPROVAL, hold_id, None)
 
 
 # -- action records -----------------------------------------------------------------------------------------------

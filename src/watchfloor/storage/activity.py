@@ -44,6 +44,13 @@ def _any_of(column: str, values: Iterable[str]) -> str:
     return f"{column} in ({', '.join(literal(v) for v in values)})"
 
 
+def _steps_of(agent_id: str, user_ids: Sequence[str], start: datetime, end: datetime) -> str:
+    return (
+        f"AgentActivity | where Timestamp >= {moment(start)} and Timestamp < {moment(end)}"
+        f" | where AgentId == {literal(agent_id)} and {_any_of('UserId', user_ids)}"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionFilter:
     """Which decisions; empty means any. ``before`` and ``after`` are ingest positions: only older, only newer ones."""
@@ -98,13 +105,22 @@ class Activity:
     def suspicious(
         self, agent_id: str, user_ids: Sequence[str], start: datetime, end: datetime, limit: int, columns: Sequence[str]
     ) -> pa.Table:
-        """Steps of one agent for some users in ``[start, end)``, but for plain allowed calls, oldest first."""
+        """Steps of one agent for some users in ``[start, end)`` that were refused or should have been, oldest first."""
         return self.query(
-            f"AgentActivity | where Timestamp >= {moment(start)} and Timestamp < {moment(end)}"
-            f" | where AgentId == {literal(agent_id)} and {_any_of('UserId', user_ids)}"
+            f"{_steps_of(agent_id, user_ids, start, end)}"
             ' | where Verdict == "block" or WouldBe == "block" or ActionType in ("RequestRefused", "ToolChanged")'
-            " or strlen(tostring(Signals)) > 2"
             f" | sort by Timestamp asc | take {limit} | project {', '.join(columns)}",
+            limit,
+        )
+
+    def let_out(
+        self, agent_id: str, user_ids: Sequence[str], start: datetime, end: datetime, limit: int, columns: Sequence[str]
+    ) -> pa.Table:
+        """Calls of one agent for some users in ``[start, end)`` that were let out or held, the latest ``limit``."""
+        return self.query(
+            f"{_steps_of(agent_id, user_ids, start, end)}"
+            ' | where ActionType == "ToolCallDecided" and Verdict != "block"'
+            f" | sort by Timestamp desc | take {limit} | project {', '.join(columns)}",
             limit,
         )
 

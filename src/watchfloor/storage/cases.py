@@ -5,7 +5,8 @@ renders it: every function that serves a viewer takes the viewer's permissions. 
 together, nor how their story is told; what detection reads and writes is in ``findings``.
 
 INVARIANT: whoever may read only serious alerts receives unresolved high and critical ones and nothing derived from any
-other: an incident is cut down to them, and its title and description are left empty for the caller to retell.
+other: an incident is cut down to them, and what is told of it (title, description, why alerts joined) is left empty
+for the caller to retell.
 """
 
 from __future__ import annotations
@@ -150,14 +151,20 @@ def list_alerts(
         query = query.where(alert.c.rule_id == filters.rule_id)
     if filters.before:
         query = query.where(alert.c.id < filters.before)
-    return [alert_from(row) for row in tx.connection.execute(query.order_by(alert.c.id.desc()).limit(limit))]
+    rows = tx.connection.execute(query.order_by(alert.c.id.desc()).limit(limit))
+    return [_for_viewer(alert_from(row), permissions) for row in rows]
 
 
 def find_alert(tx: ControlTx, permissions: Collection[Permission], alert_id: str) -> Alert | None:
     """The alert, or None: one that may not be seen does not exist."""
     query = sa.select(alert).where(_visible(permissions), alert.c.id == alert_id)
     row = tx.connection.execute(query).one_or_none()
-    return alert_from(row) if row else None
+    return _for_viewer(alert_from(row), permissions) if row else None
+
+
+def _for_viewer(value: Alert, permissions: Collection[Permission]) -> Alert:
+    """Why an alert joined its incident speaks of the others in it: empty for who may not see all of them."""
+    return value if sees_everything(permissions) else replace(value, join_reason="")
 
 
 def alerts_by_incident(

@@ -6,7 +6,7 @@ event tables as data and never sees KQL.
 
 INVARIANT: rows and the cursor of their log partition commit together, so a batch is stored exactly once.
 INVARIANT: a query sees only tables and tenants of its scope, whatever its SQL says. Hot tables are in the schema
-``hot``, what can be queried in ``events``; a query's own connection shows it, unqualified, the permitted tables
+``hot``, what can be queried in ``readable``; a query's own connection shows it, unqualified, the permitted tables
 filtered to the permitted tenants, and SQL that names anything else is refused before it runs.
 """
 
@@ -255,6 +255,11 @@ class DuckDbStore:
                 with suppress(duckdb.TransactionException):
                     cursor.execute("CHECKPOINT")
             return MaintenanceReport(exported, tuple(dropped))
+
+    def probe(self) -> None:
+        """Raises ``Unavailable`` if the engine has given up; only a new process helps then."""
+        with self._errors(), self._cursor() as cursor:
+            cursor.execute("SELECT 1")
 
     def checkpoint(self) -> None:
         """Bring the write-ahead log into the file, so that the next start is quick."""

@@ -30,7 +30,7 @@ TYPES: Final[dict[str, str]] = {
 
 SCHEMA: Final = """
 CREATE SCHEMA IF NOT EXISTS hot;
-CREATE SCHEMA IF NOT EXISTS events;
+CREATE SCHEMA IF NOT EXISTS readable;
 CREATE TABLE IF NOT EXISTS hot.ingest_cursor (
     log VARCHAR NOT NULL, part VARCHAR NOT NULL, tbl VARCHAR NOT NULL, seq BIGINT NOT NULL, base BIGINT NOT NULL
 );
@@ -104,7 +104,7 @@ def scoped_view(table: str, scope: Scope) -> str:
     condition = f'"TenantId" IN ({tenants})' if tenants else "false"
     if scope.since is not None:
         condition += f' AND "Timestamp" >= TIMESTAMPTZ {literal(scope.since.isoformat())}'
-    return f"CREATE TEMP VIEW {quoted(table)} AS SELECT * FROM events.{quoted(table)} WHERE {condition}"
+    return f"CREATE TEMP VIEW {quoted(table)} AS SELECT * FROM readable.{quoted(table)} WHERE {condition}"
 
 
 def evolve(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
@@ -151,6 +151,8 @@ def tables_of(tree: Any) -> frozenset[str]:
             if node["schema_name"] or node["catalog_name"]:
                 raise InputError(f"The query may not name {node['schema_name']}.{node['table_name']}.", where="sql")
             read.add(node["table_name"])
+        elif kind == "SHOW_REF":  # DESCRIBE and SHOW TABLES, which tell what else there is
+            raise InputError("The query may not describe the store.", where="sql")
         elif kind == "TABLE_FUNCTION":
             function = node["function"].get("function_name", "")
             if function not in _TABLE_FUNCTIONS:

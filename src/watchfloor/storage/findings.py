@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from watchfloor.model.cases import Alert, AlertDraft, AlertStatus, Entity, Incident, IncidentStatus
+from watchfloor.model.cases import Alert, AlertDraft, AlertStatus, Entity, EntityKind, Incident, IncidentStatus
 from watchfloor.model.errors import NotFound
 from watchfloor.model.ids import new_id
 from watchfloor.storage.cases import OPEN, alert_from, alerts_by_incident, entity_rows, incident_from
@@ -112,6 +112,22 @@ def _index_entities(tx: ControlTx, alert_id: str, entities: Iterable[Entity]) ->
             alert_entity.insert(),
             [{"alert_id": alert_id, "kind": k, "entity_id": i, "role": r} for k, i, r in sorted(rows)],
         )
+
+
+def has_alert_since(tx: ControlTx, rule_id: str, kind: EntityKind, entity_id: str, since: datetime) -> bool:
+    """Whether ``rule_id`` has raised an alert about the entity with activity at or after ``since``."""
+    query = (
+        sa.select(alert.c.id)
+        .join(alert_entity, alert_entity.c.alert_id == alert.c.id)
+        .where(
+            alert.c.rule_id == rule_id,
+            alert.c.last_activity >= since,
+            alert_entity.c.kind == kind.value,
+            alert_entity.c.entity_id == entity_id[:300],
+        )
+        .limit(1)
+    )
+    return tx.connection.execute(query).first() is not None
 
 
 # -- correlation ------------------------------------------------------------------------------

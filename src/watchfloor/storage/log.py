@@ -31,7 +31,7 @@ MAX_BATCH_ROWS: Final = 1 << 20
 """Rows that a position in the log has numbers for: IngestSeq is position * 2**20 + row."""
 
 DEDUP_KEPT: Final = timedelta(days=7)
-_PURGE_EVERY: Final = timedelta(seconds=10)
+PURGE_EVERY: Final = timedelta(seconds=10)
 
 
 def utc_now() -> datetime:
@@ -171,7 +171,7 @@ class SqliteLog:
         now = self._now()
         with self._trimming, self._errors(), _transaction(self._trimmer) as tx:
             tx.execute("DELETE FROM batch WHERE seq <= ? AND part = ?", (upto, part))
-            if self._purged is None or now - self._purged >= _PURGE_EVERY:
+            if self._purged is None or now - self._purged >= PURGE_EVERY:
                 tx.execute(
                     "DELETE FROM dedup WHERE seq IN (SELECT seq FROM dedup ORDER BY seq LIMIT 20000) AND at < ?",
                     (_micros(now - DEDUP_KEPT),),

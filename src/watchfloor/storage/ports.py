@@ -65,7 +65,7 @@ class EventLog(Protocol):
         ...
 
     def read(self, part: str, after: Seq, max_rows: int) -> Sequence[LogBatch]:
-        """Batches behind ``after`` in order, whole, until ``max_rows`` is reached; a batch is never skipped for good."""
+        """Whole batches behind ``after``, in order, until ``max_rows`` is reached; none is ever skipped for good."""
         ...
 
     def trim(self, part: str, upto: Seq) -> None:

@@ -1,6 +1,6 @@
 """The event store seen from other processes: HTTP over a Unix socket.
 
-``store_app`` serves an ``EventStore``: ``POST /query`` answers an Arrow IPC stream, ``POST /maintain``, ``GET /health``.
+``store_app`` serves an ``EventStore``: ``POST /query`` (an Arrow IPC stream), ``POST /maintain``, ``GET /health``.
 ``RemoteStore`` is its client and itself an ``EventStore``. The socket lies in a directory that only this installation's
 user may enter: whoever reaches it is trusted to state a query's scope. Errors arrive as what they were.
 """

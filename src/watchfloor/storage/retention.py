@@ -36,7 +36,7 @@ def replace_view(connection: duckdb.DuckDBPyConnection, cold: Path, table: Table
         )
         files = ", ".join(literal(str(path)) for path in paths)
         parts.append(f"SELECT {values} FROM read_parquet([{files}], hive_partitioning = false)")
-    connection.execute(f"CREATE OR REPLACE VIEW events.{quoted(table.name)} AS {' UNION ALL '.join(parts)}")
+    connection.execute(f"CREATE OR REPLACE VIEW readable.{quoted(table.name)} AS {' UNION ALL '.join(parts)}")
 
 
 def _cold_files(connection: duckdb.DuckDBPyConnection, cold: Path, table: Table) -> dict[tuple[str, ...], list[Path]]:
