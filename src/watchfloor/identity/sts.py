@@ -1,0 +1,396 @@
+"""The token service: a user's token of a trusted identity provider becomes a gateway token for one tool server.
+
+Above ``identity.providers`` (whose foreign tokens to believe), ``identity.keys`` (what to sign with) and the
+repositories; ``portal/sts.py`` is its door. It knows RFC 8693 and RFC 6749 but no HTTP, and writes nothing but the
+audit entries of refusals.
+
+A gateway token names user, agent and one tool server, lives for ten minutes at most and never longer than the token it
+was made from, and carries the epochs of user and agent: whoever raises one kills it. Its ``mode`` comes from the
+agent's bindings at that server, never from the caller: ``maker`` when every binding there uses the maker's stored
+credentials, else ``obo`` with a user's token and ``agent`` without. A subject token may be exchanged as often as its
+holder likes while it lives: agents talk to several tool servers, and a stolen one is ended by revoking the user.
+
+INVARIANT: state is read, after the subject token has been verified, in one snapshot. A revoke that commits later has
+raised the epoch above the one in the token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from joserfc import jwt
+
+from watchfloor.identity.keys import Signer, current_key, open_key, public_keys
+from watchfloor.identity.providers import (
+    KeySets,
+    Subject,
+    SubjectRefused,
+    auth_time_of,
+    unverified_issuer,
+    verify_subject,
+)
+from watchfloor.identity.refusals import RefusalLog
+from watchfloor.identity.throttle import Limit, Throttle
+from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ServerState, TokenMode
+from watchfloor.model.errors import Denied, Unavailable
+from watchfloor.model.people import RiskLevel
+from watchfloor.storage import inventory, people
+from watchfloor.storage.secrets import agent_secret_purpose, secret_hasher
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx, SqlControlStore
+    from watchfloor.storage.vault import Vault
+
+EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+CLIENT_CREDENTIALS: Final = "client_credentials"
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 a name, not a secret
+SUBJECT_TYPES: Final = frozenset(
+    f"urn:ietf:params:oauth:token-type:{name}" for name in ("access_token", "id_token", "jwt")
+)
+REQUESTED_TYPES: Final = frozenset(f"urn:ietf:params:oauth:token-type:{name}" for name in ("access_token", "jwt"))
+MAX_TOKEN_SECONDS: Final = 600
+_NO_HASH: Final = "0" * 64
+
+
+class TokenRefused(Denied):
+    """No token.
+
+    ``error`` is the OAuth code, ``status`` the HTTP status, ``reason`` our own stable code (as the guard names them).
+    """
+
+    def __init__(
+        self, error: str, description: str, *, reason: str, status: int = 400, retry_after: float | None = None
+    ) -> None:
+        self.error, self.description, self.reason = error, description, reason
+        self.status, self.retry_after = status, retry_after
+        super().__init__(description)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A token request, as its door read it. ``client_secrets``: readings of what was sent; one must be right."""
+
+    grant_type: str
+    client_id: str
+    client_secrets: tuple[str, ...] = field(repr=False)
+    resource: str
+    address: str
+    scope: str = ""
+    subject_token: str = field(default="", repr=False)
+    subject_token_type: str = ""
+    requested_token_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A gateway token. ``expires_in`` is in seconds."""
+
+    access_token: str = field(repr=False)
+    expires_in: int
+    scope: str
+    mode: TokenMode
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """``issuer`` of our tokens; ``gateway_url`` before ``/mcp/{server}``; ages in seconds."""
+
+    issuer: str
+    gateway_url: str
+    token_seconds: int = MAX_TOKEN_SECONDS
+    subject_max_age_seconds: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """What a token may say, once everything has been checked."""
+
+    server_id: str
+    mode: TokenMode
+    scopes: tuple[str, ...]
+    agent_epoch: int
+    signer: Signer
+    user: people.User | None = None
+
+
+class TokenService:
+    """Issues gateway tokens; safe between threads; blocks on the database and, rarely, on an identity provider."""
+
+    def __init__(
+        self,
+        store: SqlControlStore,
+        vault: Vault,
+        settings: TokenSettings,
+        *,
+        key_sets: KeySets | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._vault, self.settings = store, vault, settings
+        self.key_sets = key_sets or KeySets()
+        self._audience = f"{settings.gateway_url.rstrip('/')}/mcp/"
+        # Wrong secrets of one agent from one address; wrong secrets from one address whatever the agent.
+        self._pair = Throttle(Limit(10, 60), clock=clock)
+        self._address = Throttle(Limit(60, 60), clock=clock)
+        self._refusals = RefusalLog(store, clock=clock)
+        self._signer_kept: Signer | None = None
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counting = threading.Lock()
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """How many requests ended how, since the start: (``issued``, mode) and (``refused``, reason)."""
+        with self._counting:
+            return dict(self._counts)
+
+    def published_keys(self) -> dict[str, Any]:
+        """The JWK set of our tokens' issuer."""
+        with self._store.read() as tx:
+            return {"keys": public_keys(tx)}
+
+    def issue(self, request: TokenRequest) -> IssuedToken:
+        """A gateway token for ``request``. Raises ``TokenRefused``."""
+        try:
+            token = self._issue(request)
+        except TokenRefused as refused:
+            self._count("refused", refused.reason)
+            server = request.resource.removeprefix(self._audience) if self._audience in request.resource else ""
+            self._refusals.note(refused.reason, agent=request.client_id, address=request.address, server=server)
+            raise
+        self._count("issued", token.mode.value)
+        return token
+
+    def _count(self, outcome: str, detail: str) -> None:
+        with self._counting:
+            self._counts[outcome, detail] += 1
+
+    def _issue(self, request: TokenRequest) -> IssuedToken:
+        self._authenticate(request)
+        subject = self._subject(request)
+        with self._store.read() as tx:
+            grant = self._grant(tx, request, subject)
+            now = tx.now
+        return self._sign(request, subject, grant, now)
+
+    # -- who asks -------------------------------------------------------------------------------------------------
+
+    def _authenticate(self, request: TokenRequest) -> None:
+        keys = ((self._pair, f"{request.client_id[:200]}\0{request.address}"), (self._address, request.address))
+        wait = max(throttle.wait_seconds(key) for throttle, key in keys)
+        if wait > 0:
+            raise TokenRefused(
+                "temporarily_unavailable",
+                "Too many failed attempts. Wait before trying again.",
+                reason="throttled",
+                status=429,
+                retry_after=wait,
+            )
+        with self._store.read() as tx:
+            agent = inventory.find_agent(tx, request.client_id)
+            hasher = secret_hasher(tx, self._vault)
+        stored = (agent.secret_hash if agent else None) or _NO_HASH
+        purpose = agent_secret_purpose(request.client_id)
+        # Every reading is compared, and an agent that does not exist is compared too: both take as long.
+        matches = [hasher.matches(purpose, secret, stored) for secret in request.client_secrets] if hasher else []
+        if not any(matches):
+            for throttle, key in keys:
+                throttle.failed(key)
+            raise TokenRefused(
+                "invalid_client", "The agent's id or secret is wrong.", reason="invalid_client", status=401
+            )
+        self._pair.succeeded(keys[0][1])
+
+    # -- for whom -------------------------------------------------------------------------------------------------
+
+    def _subject(self, request: TokenRequest) -> Subject | None:
+        if request.grant_type == CLIENT_CREDENTIALS:
+            if request.subject_token:
+                raise _bad_request("client_credentials takes no subject_token; use token exchange.")
+            return None
+        if request.grant_type != EXCHANGE:
+            raise TokenRefused(
+                "unsupported_grant_type",
+                f"The grant types are {EXCHANGE} and {CLIENT_CREDENTIALS}.",
+                reason="unsupported_grant_type",
+            )
+        if not request.subject_token:
+            raise _bad_request("The parameter subject_token is missing.")
+        if request.subject_token_type not in SUBJECT_TYPES:
+            raise _bad_request(f"subject_token_type must be one of: {', '.join(sorted(SUBJECT_TYPES))}.")
+        if request.requested_token_type and request.requested_token_type not in REQUESTED_TYPES:
+            raise _bad_request(f"requested_token_type must be one of: {', '.join(sorted(REQUESTED_TYPES))}.")
+        try:
+            issuer = unverified_issuer(request.subject_token)
+            with self._store.read() as tx:
+                provider = people.find_identity_provider(tx, issuer)
+                now = tx.now
+            # Our own tokens are for gateways: taken back as a subject they would never end.
+            if provider is None or issuer == self.settings.issuer:
+                raise SubjectRefused("The subject token's issuer is not a registered identity provider.")
+            return verify_subject(
+                request.subject_token,
+                provider,
+                self.key_sets,
+                now=now,
+                max_age_seconds=self.settings.subject_max_age_seconds,
+            )
+        except SubjectRefused as refused:
+            raise TokenRefused("invalid_request", str(refused), reason="subject_token_invalid") from None
+        except Unavailable as error:
+            raise TokenRefused(
+                "temporarily_unavailable",
+                "The identity provider's keys are not available.",
+                reason="identity_provider_unavailable",
+                status=503,
+                retry_after=error.retry_after,
+            ) from error
+
+    # -- what for -------------------------------------------------------------------------------------------------
+
+    def _grant(self, tx: ControlTx, request: TokenRequest, subject: Subject | None) -> _Grant:
+        agent = inventory.find_agent(tx, request.client_id)
+        if agent is None or agent.state is not AgentState.PUBLISHED:
+            blocked = agent is not None and agent.state is AgentState.BLOCKED
+            raise TokenRefused(
+                "unauthorized_client",
+                "The agent is blocked." if blocked else "The agent is not published.",
+                reason="agent_blocked" if blocked else "agent_not_published",
+            )
+        if agent.risk is RiskLevel.HIGH:
+            raise TokenRefused("unauthorized_client", "The agent's risk is high.", reason="agent_risk")
+        server_id = self._server(tx, request)
+        bindings = inventory.list_bindings(tx, agent_id=agent.id, server_id=server_id)
+        if not bindings:
+            raise TokenRefused("invalid_target", "The agent may use no tool of this tool server.", reason="not_granted")
+        mode = token_mode([b.credential_owner for b in bindings], has_user=subject is not None)
+        granted = ("read", "write") if any(b.scope is Scope.WRITE for b in bindings) else ("read",)
+        return _Grant(
+            server_id=server_id,
+            mode=mode,
+            scopes=_narrowed(granted, request.scope),
+            agent_epoch=agent.epoch,
+            signer=self._signer(tx),
+            user=_user(tx, subject) if subject is not None else None,
+        )
+
+    def _server(self, tx: ControlTx, request: TokenRequest) -> str:
+        if not request.resource:
+            raise _bad_request(f"The parameter resource is missing. Name the tool server: {self._audience}SERVER.")
+        server_id = request.resource.removeprefix(self._audience)
+        server = inventory.find_server(tx, server_id) if request.resource == self._audience + server_id else None
+        if server is None:
+            raise TokenRefused(
+                "invalid_target",
+                f"There is no such tool server here. Resources look like {self._audience}SERVER.",
+                reason="server_unknown",
+            )
+        if server.state is ServerState.BLOCKED:
+            raise TokenRefused("invalid_target", "The tool server is blocked.", reason="server_blocked")
+        return server.id
+
+    def _signer(self, tx: ControlTx) -> Signer:
+        # Which key to use is asked every time; opening it takes longer than signing, so that is done once.
+        chosen = current_key(tx)
+        kept = self._signer_kept
+        if kept is None or kept.kid != chosen.kid:
+            kept = self._signer_kept = open_key(chosen, self._vault)
+        return kept
+
+    def _sign(self, request: TokenRequest, subject: Subject | None, grant: _Grant, now: datetime) -> IssuedToken:
+        issued_at = int(now.timestamp())
+        expires = issued_at + min(self.settings.token_seconds, MAX_TOKEN_SECONDS)
+        agent = f"agent:{request.client_id}"
+        claims: dict[str, Any] = {
+            "iss": self.settings.issuer,
+            "aud": self._audience + grant.server_id,
+            "azp": agent,
+            "client_id": request.client_id,
+            "mode": grant.mode.value,
+            "scope": " ".join(grant.scopes),
+            "aev": grant.agent_epoch,
+            "jti": secrets.token_urlsafe(16),
+            "iat": issued_at,
+        }
+        if subject is not None and grant.user is not None:
+            expires = min(expires, subject.expires)
+            claims |= {
+                "sub": f"user:{grant.user.id}",
+                "act": {"sub": agent},
+                "sid": subject.session_id or _session_id(subject),
+                "auth_time": subject.auth_time,
+                "sev": grant.user.epoch,
+            }
+            if subject.methods:
+                claims["amr"] = list(subject.methods)
+        else:
+            claims |= {"sub": agent, "sid": f"{request.client_id}-{grant.agent_epoch}"}
+        claims["exp"] = expires
+        header = {"alg": "RS256", "typ": "at+jwt", "kid": grant.signer.kid}
+        token = jwt.encode(header, claims, grant.signer.key, algorithms=["RS256"])
+        return IssuedToken(token, expires - issued_at, claims["scope"], grant.mode)
+
+
+def token_mode(owners: list[CredentialOwner], *, has_user: bool) -> TokenMode:
+    """The mode of a token for a server at which an agent's bindings use credentials of ``owners``.
+
+    Raises ``TokenRefused`` if the agent comes alone and every binding there needs a user.
+    """
+    if all(owner is CredentialOwner.MAKER for owner in owners):
+        return TokenMode.MAKER
+    if has_user:
+        return TokenMode.OBO
+    if all(owner is CredentialOwner.USER for owner in owners):
+        raise TokenRefused(
+            "unauthorized_client",
+            "At this tool server the agent acts for users only: exchange the user's token.",
+            reason="user_required",
+        )
+    return TokenMode.AGENT
+
+
+def _bad_request(description: str) -> TokenRefused:
+    return TokenRefused("invalid_request", description, reason="invalid_request")
+
+
+def _narrowed(granted: tuple[str, ...], requested: str) -> tuple[str, ...]:
+    wanted = requested.split()
+    if not wanted:
+        return granted
+    if not set(wanted) <= set(granted):
+        raise TokenRefused(
+            "invalid_scope",
+            f"The agent's scopes at this tool server are: {' '.join(granted)}.",
+            reason="scope_exceeded",
+        )
+    return tuple(scope for scope in granted if scope in wanted)
+
+
+def _session_id(subject: Subject) -> str:
+    text = f"{subject.issuer}\0{subject.subject}\0{subject.auth_time}"
+    return "s-" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _user(tx: ControlTx, subject: Subject) -> people.User:
+    """The user, if welcome. RFC 8693 has one code for a subject token that policy does not accept."""
+    user = people.find_user_by_subject(tx, subject.issuer, subject.subject)
+    problem: tuple[str, str] | None = None
+    if user is None:
+        problem = ("user_unknown", "The user is not known here.")
+    elif not user.is_enabled:
+        problem = ("user_disabled", "The user is disabled.")
+    elif user.must_reset_password:
+        problem = ("password_reset_required", "The user must reset the password first.")
+    elif user.risk is RiskLevel.HIGH:
+        problem = ("user_risk", "The user's risk is high.")
+    elif user.not_before is not None and auth_time_of(subject) < user.not_before:
+        problem = ("session_revoked", "The session was revoked. The user must sign in again.")
+    if problem is not None or user is None:
+        reason, description = problem or ("user_unknown", "")
+        raise TokenRefused("invalid_request", description, reason=reason)
+    return user

@@ -1,0 +1,159 @@
+"""Agents, tool servers and tools as people handle them: look up, block, unblock.
+
+Above ``storage.inventory`` and ``registry.lifecycle``; the portal calls it. It knows neither HTTP nor permissions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from watchfloor.model.agents import AgentState, ServerState
+from watchfloor.model.errors import InputError, NotFound
+from watchfloor.registry.lifecycle import Verb, next_state
+from watchfloor.storage import inventory
+from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Tool, ToolServer
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDetail:
+    """An agent with its builds and what it may use."""
+
+    agent: Agent
+    versions: tuple[AgentVersion, ...]
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDetail:
+    """A tool server with its tools and who is bound to it."""
+
+    server: ToolServer
+    tools: tuple[Tool, ...]
+    bindings: tuple[Binding, ...]
+
+
+def list_agents(tx: ControlTx, *, state: AgentState | None = None) -> list[Agent]:
+    """Agents by id, of one state or of all."""
+    return inventory.list_agents(tx, state=state)
+
+
+def get_agent(tx: ControlTx, agent_id: str) -> AgentDetail:
+    """The agent with its versions and bindings. Raises ``NotFound``."""
+    agent = _agent(tx, agent_id)
+    return AgentDetail(
+        agent,
+        tuple(inventory.list_agent_versions(tx, agent_id)),
+        tuple(inventory.list_bindings(tx, agent_id=agent_id)),
+    )
+
+
+def list_servers(tx: ControlTx) -> list[ServerDetail]:
+    """Tool servers by id, each with its tools and bindings."""
+    tools: dict[str, list[Tool]] = {}
+    for tool in inventory.list_tools(tx):
+        tools.setdefault(tool.server_id, []).append(tool)
+    bindings: dict[str, list[Binding]] = {}
+    for binding in inventory.list_bindings(tx):
+        bindings.setdefault(binding.server_id, []).append(binding)
+    return [
+        ServerDetail(server, tuple(tools.get(server.id, ())), tuple(bindings.get(server.id, ())))
+        for server in inventory.list_servers(tx)
+    ]
+
+
+def get_server(tx: ControlTx, server_id: str) -> ServerDetail:
+    """The tool server with its tools and bindings. Raises ``NotFound``."""
+    server = _server(tx, server_id)
+    return ServerDetail(
+        server,
+        tuple(inventory.list_tools(tx, server_id)),
+        tuple(inventory.list_bindings(tx, server_id=server_id)),
+    )
+
+
+def block(tx: ControlTx, agent_id: str, reason: str) -> Agent:
+    """Stop an agent: no tool call of it is allowed once this transaction has committed, and every token of it is dead.
+
+    Blocking a blocked agent changes nothing. Raises ``NotFound``, ``Conflict`` (retired), ``InputError`` (no reason).
+    """
+    agent = _agent(tx, agent_id)
+    reason = _reason(reason)
+    if agent.state is AgentState.BLOCKED:
+        return agent
+    blocked = replace(agent, state=next_state(agent, Verb.BLOCK, tx.actor), epoch=agent.epoch + 1)
+    inventory.save_agent(tx, blocked, "agent:block", reason)
+    return blocked
+
+
+def unblock(tx: ControlTx, agent_id: str, reason: str) -> Agent:
+    """Let a blocked agent work again, as it was declared. Its old tokens stay dead.
+
+    Raises ``Denied`` if the transaction's actor built the agent, ``Conflict`` if it is not blocked.
+    """
+    agent = _agent(tx, agent_id)
+    reason = _reason(reason)
+    unblocked = replace(agent, state=next_state(agent, Verb.UNBLOCK, tx.actor))
+    inventory.save_agent(tx, unblocked, "agent:unblock", reason)
+    return unblocked
+
+
+def change_state(tx: ControlTx, agent_id: str, verb: Verb, reason: str = "") -> Agent:
+    """Any other step of the lifecycle: submit, approve, decline, withdraw, retire."""
+    if verb is Verb.BLOCK:
+        return block(tx, agent_id, reason)
+    if verb is Verb.UNBLOCK:
+        return unblock(tx, agent_id, reason)
+    agent = _agent(tx, agent_id)
+    changed = replace(agent, state=next_state(agent, verb, tx.actor))
+    inventory.save_agent(tx, changed, f"agent:{verb.value}", reason)
+    return changed
+
+
+def block_server(tx: ControlTx, server_id: str, reason: str) -> ToolServer:
+    """Stop every call to a tool server."""
+    return _set_server_state(tx, server_id, ServerState.BLOCKED, "server:block", reason)
+
+
+def unblock_server(tx: ControlTx, server_id: str, reason: str) -> ToolServer:
+    """Allow calls to a tool server again."""
+    return _set_server_state(tx, server_id, ServerState.AVAILABLE, "server:unblock", reason)
+
+
+def set_tool_blocked(tx: ControlTx, server_id: str, name: str, is_blocked: bool, reason: str) -> Tool:
+    """Stop, or allow again, every call to one tool."""
+    tool = inventory.find_tool(tx, server_id, name)
+    if tool is None:
+        raise NotFound(f"tool server {server_id!r} has no tool {name!r}.", where="tool")
+    changed = replace(tool, is_blocked=is_blocked, updated_at=tx.now)
+    inventory.save_tool(tx, changed, "tool:block" if is_blocked else "tool:unblock", _reason(reason))
+    return changed
+
+
+def _set_server_state(tx: ControlTx, server_id: str, state: ServerState, action: str, reason: str) -> ToolServer:
+    server = replace(_server(tx, server_id), state=state, updated_at=tx.now)
+    inventory.save_server(tx, server, action, _reason(reason))
+    return server
+
+
+def _agent(tx: ControlTx, agent_id: str) -> Agent:
+    agent = inventory.find_agent(tx, agent_id)
+    if agent is None:
+        raise NotFound(f"there is no agent {agent_id!r}.", where="agent")
+    return agent
+
+
+def _server(tx: ControlTx, server_id: str) -> ToolServer:
+    server = inventory.find_server(tx, server_id)
+    if server is None:
+        raise NotFound(f"there is no tool server {server_id!r}.", where="server")
+    return server
+
+
+def _reason(reason: str) -> str:
+    if not reason.strip():
+        raise InputError("a reason is needed.", where="reason", remedy="Say why, for whoever reads the audit log.")
+    return reason.strip()[:1000]

@@ -1,0 +1,408 @@
+"""The shape of a manifest, as one table; and reading a document by it.
+
+Above ``registry.document``, below ``registry.manifest``. Each section lists its members: what they are called, what may
+stand there, what stands there when nothing does, and what it means. ``read_section`` reports everything that does not
+fit. ``docs/manifest.md`` must show every member (checked by test). It does not know what exists: references between
+things are checked by ``registry.manifest``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
+from watchfloor.model.ids import is_name
+from watchfloor.model.urls import outbound_problem
+from watchfloor.registry.document import Listing, Mapping, Node, Scalar, plain
+from watchfloor.registry.problems import Problems, did_you_mean
+
+API_VERSION: Final = "watchfloor/v1"
+KIND: Final = "Company"
+MIN_AGENT_SECRET: Final = 32
+MAX_ITEMS: Final = 20_000
+
+Reader = Callable[[Node, str, Problems], Any]
+"""Reads a node at a place; on a problem, notes it and returns ``BAD``."""
+
+
+class _Bad:
+    """What could not be read."""
+
+
+BAD: Final = _Bad()
+
+
+class Absent(StrEnum):
+    """What an absent secret means."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a section. ``default`` stands for an absent one; ``is_secret``: a ``{value|env|file}`` mapping."""
+
+    name: str
+    read: Reader
+    doc: str
+    default: Any = None
+    is_required: bool = False
+    is_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A mapping of the manifest."""
+
+    name: str
+    doc: str
+    members: tuple[Member, ...]
+
+
+# -- values -------------------------------------------------------------------------------------------------------
+
+
+def text(limit: int = 500, *, empty: bool = True) -> Reader:
+    """Text of at most ``limit`` characters. A number is taken as it is written: ``version: 3`` means ``"3"``."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        if not isinstance(node, Scalar) or node.value is None or isinstance(node.value, bool):
+            remedy = f'Quote it: "{node.text}".' if isinstance(node, Scalar) and node.text else ""
+            problems.add(where, "must be text.", remedy)
+            return BAD
+        value = node.text.strip()
+        if len(value) > limit:
+            problems.add(where, f"has {len(value)} characters; {limit} is the most.")
+            return BAD
+        if not value and not empty:
+            problems.add(where, "must not be empty.")
+            return BAD
+        return value
+
+    return read
+
+
+def name(node: Node, where: str, problems: Problems) -> Any:
+    """An id: what a person calls the thing, for good."""
+    if isinstance(node, Scalar) and is_name(node.text) and not isinstance(node.value, bool) and node.value is not None:
+        return node.text
+    shown = f"{node.text[:80]!r}" if isinstance(node, Scalar) else "this"
+    problems.add(where, f"{shown} cannot be an id.", "Use 1 to 64 lower-case letters, digits, '.', '_' and '-'.")
+    return BAD
+
+
+def tool_name(node: Node, where: str, problems: Problems) -> Any:
+    """A tool's name, as its server lists it."""
+    if isinstance(node, Scalar) and is_tool_name(node.text):
+        return node.text
+    problems.add(where, "cannot be the name of a tool.", "Write it as the tool server lists it; no spaces.")
+    return BAD
+
+
+def is_tool_name(value: str) -> bool:
+    """Whether a tool may be called ``value``: 1 to 128 visible characters without spaces, as MCP recommends."""
+    return 0 < len(value) <= 128 and value.isprintable() and not any(c.isspace() for c in value)
+
+
+def choice(kind: type[StrEnum]) -> Reader:
+    """One of an enumeration's values."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        values = [member.value for member in kind]
+        if isinstance(node, Scalar) and node.text in values:
+            return kind(node.text)
+        shown = f"{node.text[:80]!r}" if isinstance(node, Scalar) else "this"
+        problems.add(where, f"{shown} is not possible here.", f"Possible: {', '.join(values)}.")
+        return BAD
+
+    return read
+
+
+def boolean(node: Node, where: str, problems: Problems) -> Any:
+    """True or false."""
+    if isinstance(node, Scalar) and isinstance(node.value, bool):
+        return node.value
+    problems.add(where, "must be true or false.")
+    return BAD
+
+
+def number(low: float, high: float) -> Reader:
+    """A number between ``low`` and ``high``."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        value = node.value if isinstance(node, Scalar) else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+            return float(value)
+        problems.add(where, f"must be a number between {low:g} and {high:g}.")
+        return BAD
+
+    return read
+
+
+def url(*, require_tls: bool) -> Reader:
+    """An http(s) URL that the product may call."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        value = node.text.strip() if isinstance(node, Scalar) else ""
+        problem = outbound_problem(value, require_tls=require_tls)
+        if problem is None:
+            return value
+        problems.add(where, problem)
+        return BAD
+
+    return read
+
+
+def domain(node: Node, where: str, problems: Problems) -> Any:
+    """A mail domain."""
+    value = node.text.strip().lower().removeprefix("@") if isinstance(node, Scalar) else ""
+    labels = value.split(".")
+    if 0 < len(value) <= 253 and all(0 < len(x) <= 63 and x.replace("-", "a").isalnum() for x in labels):
+        return value
+    problems.add(where, "must be a domain, like zava.example.")
+    return BAD
+
+
+def many(read_item: Reader, *, is_set: bool = True) -> Reader:
+    """A list. As a set, its order means nothing: it is kept sorted, without doubles."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        if not isinstance(node, Listing):
+            problems.add(where, "must be a list.", "Start each item with '- '.")
+            return BAD
+        if len(node.items) > MAX_ITEMS:
+            problems.add(where, f"has {len(node.items)} items; {MAX_ITEMS} is the most.")
+            return BAD
+        items = []
+        for index, item in enumerate(node.items):
+            place = f"{where}[{index}]"
+            problems.lines[place] = item.line
+            items.append(read_item(item, place, problems))
+        # Otherwise what is bad keeps its place, so that the others keep theirs.
+        return tuple(sorted({item for item in items if item is not BAD})) if is_set else tuple(items)
+
+    return read
+
+
+def body(node: Node, where: str, problems: Problems) -> Any:
+    """A mapping that somebody else checks."""
+    if isinstance(node, Mapping):
+        return plain(node)
+    problems.add(where, "must be a mapping.")
+    return BAD
+
+
+def secret(min_length: int = 1) -> Reader:
+    """``{value: …}``, or null to remove what is stored. ``env`` and ``file`` are for the command line to resolve."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        if isinstance(node, Scalar) and node.value is None:
+            return Absent.REMOVE
+        if not isinstance(node, Mapping) or len(node.members) != 1 or not set(node.members) <= SECRET_SOURCES:
+            problems.add(where, "must be one of {value: …}, {env: NAME}, {file: PATH}.", "Or null, to remove it.")
+            return BAD
+        source, given = next(iter(node.members.items()))
+        if source != "value":
+            problems.add(
+                where, f"{{{source}: …}} is read on your machine.", "Use `watchfloor apply`, or send {value: …}."
+            )
+            return BAD
+        value = given.text if isinstance(given, Scalar) and isinstance(given.value, str | int | float) else ""
+        if not min_length <= len(value) <= 8192 or any(c in "\r\n\0" for c in value):
+            what = f"at least {min_length} characters" if min_length > 1 else "text"
+            remedy = "Make one with: openssl rand -hex 32" if min_length > 1 else ""
+            problems.add(where, f"a secret here is one line of {what}.", remedy)
+            return BAD
+        return value
+
+    return read
+
+
+SECRET_SOURCES: Final = frozenset({"value", "env", "file"})
+
+
+def section(shape: Section) -> Reader:
+    """A mapping with the members of ``shape``, as a dictionary."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        if not isinstance(node, Mapping):
+            problems.add(where, f"must be a mapping ({shape.name}).")
+            return BAD
+        known = {member.name: member for member in shape.members}
+        prefix = f"{where}." if where else ""
+        for key, value in node.members.items():
+            if key not in known:
+                problems.add(f"{prefix}{key[:80]}", f"{shape.name} has no such member.", did_you_mean(key, known),
+                             value.line)  # fmt: skip
+        values: dict[str, Any] = {WHERE: where}
+        for member in shape.members:
+            place = f"{prefix}{member.name}"
+            given = node.members.get(member.name)
+            if given is not None:
+                problems.lines[place] = given.line
+            is_null = isinstance(given, Scalar) and given.value is None and not member.is_secret
+            if given is None or is_null:
+                if member.is_required:
+                    problems.add(place, "is missing.", member.doc, node.line)
+                values[member.name] = BAD if member.is_required else member.default
+            else:
+                values[member.name] = member.read(given, place, problems)
+        # A thing whose name is known takes part in the check of references even if the rest of it is wrong.
+        return values
+
+    return read
+
+
+WHERE: Final = "(where)"
+"""Key under which a read section keeps its own place."""
+
+
+def sections(shape: Section) -> Reader:
+    """A list of sections, in the order of the text."""
+    return many(section(shape), is_set=False)
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+class DeclaredState(StrEnum):
+    """States that a manifest may declare."""
+
+    PUBLISHED = AgentState.PUBLISHED.value
+    DRAFT = AgentState.DRAFT.value
+
+
+class DeclaredEffect(StrEnum):
+    """Effects that a manifest may declare: all but ``unknown``, which is what leaving it out means."""
+
+    READ = ToolEffect.READ.value
+    CREATE = ToolEffect.CREATE.value
+    UPDATE = ToolEffect.UPDATE.value
+    DELETE = ToolEffect.DELETE.value
+    SEND = ToolEffect.SEND.value
+    PAY = ToolEffect.PAY.value
+
+
+ORGANIZATION: Final = Section(
+    "organization",
+    "The company.",
+    (
+        Member("name", text(200, empty=False), "The company's name.", is_required=True),
+        Member("domains", many(domain), "Mail domains that are the company's own.", ()),
+    ),
+)
+PROVIDER: Final = Section(
+    "identity provider",
+    "An issuer whose RS256 tokens prove who a user is.",
+    (
+        Member("issuer", url(require_tls=True), "Its `iss`, exactly.", is_required=True),
+        Member("jwksUri", url(require_tls=True), "Where it publishes its keys.", is_required=True),
+        Member("audience", text(500, empty=False), "The `aud` that its tokens must have.", is_required=True),
+        Member("subjectClaim", text(100, empty=False), "The claim that identifies a user.", "sub"),
+    ),
+)
+USER: Final = Section(
+    "user",
+    "Somebody who talks to agents, builds them or answers for them.",
+    (
+        Member("id", name, "The user's id here.", is_required=True),
+        Member("name", text(200), "The user's full name; the id unless given."),
+        Member("upn", text(320), "User principal name, usually the mail address.", ""),
+        Member("issuer", text(2048, empty=False), "Identity provider; may be left out where there is only one."),
+        Member("subject", text(500, empty=False), "What the provider's subject claim says; the id unless given."),
+        Member("groups", many(text(200, empty=False)), "Groups, for policies.", ()),
+        Member("enabled", boolean, "False ends every session of the user and allows no new one.", True),
+    ),
+)
+TOOL: Final = Section(
+    "tool",
+    "A tool that is approved as its server lists it.",
+    (
+        Member("name", tool_name, "Its name, as listed.", is_required=True),
+        Member(
+            "effect", choice(DeclaredEffect), "What it does to the world; worked out from its definition unless given."
+        ),
+        Member("allowWhenStale", boolean, "Reading tools only: allow and flag when state is old.", False),
+    ),
+)
+SERVER: Final = Section(
+    "tool server",
+    "An MCP server whose tools agents use through the gateway.",
+    (
+        Member("id", name, "Its id; agents reach it as /mcp/ID.", is_required=True),
+        Member("name", text(200), "Its name for people; the id unless given."),
+        Member("description", text(2000), "What it is for.", ""),
+        Member("url", url(require_tls=False), "Its MCP endpoint (streamable HTTP).", is_required=True),
+        Member("trusted", boolean, "Whether its hints may make a tool count as harmless.", False),
+        Member("timeoutSeconds", number(1, 600), "How long a call may take.", 30.0),
+        Member("credential", secret(), "App credential, sent upstream as a bearer token.", Absent.KEEP, is_secret=True),
+        Member("tools", sections(TOOL), "Tools to approve; others are found by listing, and are not approved."),
+    ),
+)
+GRANT: Final = Section(
+    "binding",
+    "The agent may use this tool.",
+    (
+        Member("server", name, "Id of the tool server.", is_required=True),
+        Member("tool", tool_name, "Name of the tool, or * for every tool of the server.", is_required=True),
+        Member("credential", choice(CredentialOwner), "Whose credentials the tool sees.", CredentialOwner.APP),
+        Member("scope", choice(Scope), "read covers tools without side effects only.", Scope.READ),
+        Member("makerCredential", secret(), "The maker's credential for it.", Absent.KEEP, is_secret=True),
+    ),
+)
+AGENT: Final = Section(
+    "agent",
+    "An agent, its people and what it may use.",
+    (
+        Member("id", name, "Its id, also at the token service.", is_required=True),
+        Member("name", text(200, empty=False), "Its name for people.", is_required=True),
+        Member("description", text(4000), "What it does.", ""),
+        Member("version", text(60, empty=False), "Its maker's name for this build.", "1"),
+        Member("state", choice(DeclaredState), "Whether it may be used at once.", DeclaredState.PUBLISHED),
+        Member("maker", name, "User who built it."),
+        Member("owner", name, "User who answers for it technically; the maker unless given."),
+        Member("sponsor", name, "User who answers for its purpose."),
+        Member("platform", text(200), "What it was built with.", ""),
+        Member("model", text(200), "The language model behind it.", ""),
+        Member("instructions", text(100_000), "Its instructions (system prompt).", ""),
+        Member("triggers", many(text(500, empty=False)), "What starts it.", ()),
+        Member("connectedAgents", many(name), "Agents that it hands work to.", ()),
+        Member("secret", secret(MIN_AGENT_SECRET), "Its secret at the token service.", Absent.KEEP, is_secret=True),
+        Member("tools", sections(GRANT), "Exactly the tools that it may use.", ()),
+    ),
+)
+COMPANY: Final = Section(
+    "manifest",
+    "A company: people, tool servers, agents, policies.",
+    (
+        Member("apiVersion", text(40), f"Always {API_VERSION}.", is_required=True),
+        Member("kind", text(40), f"Always {KIND}.", is_required=True),
+        Member("organization", section(ORGANIZATION), "The company."),
+        Member("identityProviders", sections(PROVIDER), "Whose tokens prove who a user is.", ()),
+        Member("users", sections(USER), "People.", ()),
+        Member("toolServers", sections(SERVER), "MCP servers.", ()),
+        Member("agents", sections(AGENT), "Agents.", ()),
+        Member("policies", many(body, is_set=False), "Policies, beside the shipped ones.", ()),
+    ),
+)
+
+SECTIONS: Final = (COMPANY, ORGANIZATION, PROVIDER, USER, SERVER, TOOL, AGENT, GRANT)
+"""Every section there is, for the documentation."""
+
+
+def read_company(node: Node, problems: Problems) -> dict[str, Any]:
+    """The manifest in ``node`` as nested dictionaries; what is wrong is in ``problems``, its value then ``BAD``."""
+    problems.lines[""] = node.line
+    values = section(COMPANY)(node, "", problems)
+    if values is BAD:
+        problems.raise_if_any()
+    if values["apiVersion"] not in (BAD, API_VERSION):
+        problems.add("apiVersion", f"{values['apiVersion']!r} is not known.", f"Write {API_VERSION}.")
+    if values["kind"] not in (BAD, KIND):
+        problems.add("kind", f"{values['kind']!r} is not known.", f"Write {KIND}.")
+    found: dict[str, Any] = values
+    return found

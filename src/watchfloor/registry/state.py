@@ -1,0 +1,51 @@
+"""What the registry holds at one moment, as plain values: what a manifest is compared with.
+
+Above the repositories. A snapshot, read in the caller's transaction; it holds hashes and fingerprints, no secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from watchfloor.model.facts import Organization
+from watchfloor.storage import inventory, people, policies
+from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
+from watchfloor.storage.people import IdentityProvider, User
+from watchfloor.storage.policies import PolicyVersion
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that a manifest can declare, by id. ``versions``: agent → version → hash of that build."""
+
+    organization: Organization = field(default_factory=Organization)
+    providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+    servers: Mapping[str, ToolServer] = field(default_factory=dict)
+    tools: Mapping[tuple[str, str], Tool] = field(default_factory=dict)
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+    bindings: Mapping[tuple[str, str, str], Binding] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    policies: Mapping[str, PolicyVersion] = field(default_factory=dict)
+
+
+def read_state(tx: ControlTx) -> State:
+    """The state that ``tx`` sees."""
+    return State(
+        organization=inventory.find_organization(tx),
+        providers={p.issuer: p for p in people.list_identity_providers(tx)},
+        users={u.id: u for u in people.list_users(tx)},
+        servers={s.id: s for s in inventory.list_servers(tx)},
+        tools={(t.server_id, t.name): t for t in inventory.list_tools(tx)},
+        agents={a.id: a for a in inventory.list_agents(tx)},
+        bindings={(b.agent_id, b.server_id, b.tool): b for b in inventory.list_bindings(tx)},
+        fingerprints=inventory.list_fingerprints(tx),
+        versions=inventory.find_version_hashes(tx),
+        policies={p.id: p for p in policies.current_policies(tx)},
+    )

@@ -1,0 +1,79 @@
+"""Fetching key sets over real HTTP: no redirects, no endless answers, nothing that must not be called."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from watchfloor.identity.providers import MAX_JWKS_BYTES, fetch_jwks
+from watchfloor.model.errors import Unavailable
+
+
+class _Handler(BaseHTTPRequestHandler):
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path == "/redirect":
+            self.send_response(302)
+            self.send_header("location", "/jwks")
+            self.end_headers()
+            return
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.end_headers()
+        body = b'{"keys": []}' if self.path == "/jwks" else b" " * (MAX_JWKS_BYTES + 1)
+        try:
+            self.wfile.write(body)
+        except OSError:  # the caller has heard enough
+            return
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[tuple[str, list[str]]]:
+    """(base URL, paths asked for)."""
+    _Handler.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", _Handler.asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_key_set_is_fetched(site: tuple[str, list[str]]) -> None:
+    assert fetch_jwks(f"{site[0]}/jwks") == b'{"keys": []}'
+
+
+def test_a_redirect_is_not_followed(site: tuple[str, list[str]]) -> None:
+    with pytest.raises(Unavailable, match="302"):
+        fetch_jwks(f"{site[0]}/redirect")
+    assert site[1] == ["/redirect"]
+
+
+def test_an_answer_without_end_is_cut_off(site: tuple[str, list[str]]) -> None:
+    with pytest.raises(Unavailable, match="longer than"):
+        fetch_jwks(f"{site[0]}/huge")
+
+
+def test_an_error_or_a_closed_port_is_no_key_set(site: tuple[str, list[str]]) -> None:
+    with pytest.raises(Unavailable, match="404"):
+        fetch_jwks(f"{site[0]}/missing")
+    with pytest.raises(Unavailable, match="cannot be fetched"):
+        fetch_jwks("http://127.0.0.1:9/jwks", timeout=0.5)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://login.zava.example/jwks", "http://169.254.169.254/latest", "https://[fe80::1]/jwks", "file:///etc/passwd"],
+)
+def test_what_must_not_be_called_is_not_called(url: str) -> None:
+    with pytest.raises(Unavailable, match="The key set"):
+        fetch_jwks(url)
