@@ -1,0 +1,102 @@
+"""``watchfloor gateway``: one gateway worker on a port that all workers of the host share."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from watchfloor.model.errors import InputError
+from watchfloor.model.ids import is_name
+from watchfloor.settings import Settings, load
+
+if TYPE_CHECKING:
+    from watchfloor.storage.ports import EventLog
+
+
+def log_opener(settings: Settings) -> Callable[[], EventLog]:
+    """How this installation's event log is opened."""
+    from watchfloor.storage.log import SqliteLog
+
+    if settings.log_url:
+        raise InputError(
+            "only the event log in the data directory is supported.", where="log_url", remedy="Leave it out."
+        )
+    return lambda: SqliteLog(settings.data / "log.db")
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Directory for all state.")
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file (TOML).")
+@click.option("--host", "gateway_host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", "gateway_port", type=int, help="Port, shared with the other workers.  [default: 7701]")
+@click.option(
+    "--worker-id", default="gateway-0", show_default=True, help="Name of this worker; each has its own spool."
+)
+@click.option("--server-url", help="How the server is reached: it names the issuer of tokens.")
+@click.option("--gateway-url", help="How agents reach the gateway: the audience of tokens begins with it.")
+@click.option("--database-url", help="Control state, if it is not in the data directory.")
+@click.option("--follow", is_flag=True, help="There is no server on this host: follow the database directly.")
+@click.option("--allow-origin", multiple=True, help="Accept browsers from this origin. May be repeated.")
+@click.option("--trusted-proxy", multiple=True, help="Believe X-Forwarded-For of this network. May be repeated.")
+def gateway(
+    config: Path | None,
+    worker_id: str,
+    follow: bool,
+    allow_origin: tuple[str, ...],
+    trusted_proxy: tuple[str, ...],
+    **overrides: Any,
+) -> None:
+    """Run one gateway worker.
+
+    Start several with different --worker-id for more cores; they share the port. SIGTERM drains: calls in flight end,
+    decisions are shipped, then the worker exits.
+    """
+    settings = load(os.environ, config=config, overrides=overrides)
+    if not is_name(worker_id):
+        raise InputError("must be lower case letters, digits, '.', '_' or '-'.", where="--worker-id")
+    logging.basicConfig(
+        level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {worker_id} %(name)s: %(message)s"
+    )
+    from watchfloor.gateway.app import GatewayConfig
+    from watchfloor.gateway.worker import WorkerPlan, run_worker
+
+    data = settings.data.absolute()
+    _check_networks(trusted_proxy)
+    run_worker(
+        GatewayConfig(
+            base_url=settings.effective_gateway_url,
+            issuer=settings.issuer,
+            holds_directory=data / "run" / "holds",
+            worker_id=worker_id,
+            lease_seconds=settings.lease_seconds,
+            hold_seconds=settings.hold_seconds,
+            max_body_bytes=settings.max_body_bytes,
+            spool_max_bytes=settings.spool_max_bytes,
+            allowed_origins=frozenset(allow_origin),
+            trusted_proxies=trusted_proxy,
+        ),
+        WorkerPlan(
+            data=data,
+            database_url=settings.effective_database_url,
+            host=settings.gateway_host,
+            port=settings.gateway_port,
+            drain_seconds=settings.drain_seconds,
+            wait_for_sync=settings.wait_for_sync,
+            follows=follow,
+        ),
+        log_opener(settings),
+    )
+
+
+def _check_networks(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError as error:
+            raise InputError(f"{error}.", where="--trusted-proxy", remedy="Write 10.0.0.0/8 or an address.") from error

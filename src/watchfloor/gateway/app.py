@@ -1,0 +1,246 @@
+"""One gateway worker as an ASGI application: builds every part, routes requests to the doors, keeps state fresh.
+
+Reading order is building order. What is outside (database, epoch file, vault, spool) comes in as values, so that tests
+build a worker from the same parts as the command line does. It opens nothing before its lifespan begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from watchfloor.gateway import asgi
+from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
+from watchfloor.gateway.decide import DecideDoor
+from watchfloor.gateway.enforce import Enforcer, Spool
+from watchfloor.gateway.flights import Flights
+from watchfloor.gateway.holds import Holds
+from watchfloor.gateway.mcp.http import McpDoor
+from watchfloor.gateway.metrics import Metrics
+from watchfloor.gateway.minting import Credentials
+from watchfloor.gateway.records import Recorder
+from watchfloor.gateway.seals import Seal
+from watchfloor.gateway.state import Epoch, Reader, State, Unusable
+from watchfloor.gateway.tokens import TokenVerifier
+from watchfloor.gateway.upstream import Upstreams
+from watchfloor.model.ids import is_name
+
+_LOG: Final = logging.getLogger(__name__)
+_TICK_SECONDS: Final = 0.1
+_SWEEP_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """What a worker must be told. ``base_url`` is how agents reach the gateway, ``issuer`` who signs their tokens."""
+
+    base_url: str
+    issuer: str
+    holds_directory: Path
+    worker_id: str = "gateway-0"
+    tenant: str = "default"
+    lease_seconds: float = 5.0
+    hold_seconds: float = 900.0
+    max_body_bytes: int = 4 * 1024 * 1024
+    spool_max_bytes: int = 256 * 1024 * 1024
+    allowed_origins: frozenset[str] = frozenset()
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a worker stands on. The openers are called again after a failure, so they must not need a restart.
+
+    ``unseal`` opens a stored credential, ``derive`` gives a key for a purpose: both are the vault's.
+    ``spool_waiting`` says how many records and bytes wait for the event log. ``wait_durable`` is set where
+    side-effecting calls wait for the disk.
+    """
+
+    open_reader: Callable[[], Reader]
+    open_epoch: Callable[[], Epoch]
+    unseal: Callable[[str, str], bytes]
+    derive: Callable[[str], bytes]
+    spool: Spool
+    spool_waiting: Callable[[], tuple[int, int]]
+    wait_durable: Callable[[], Awaitable[None]] | None = None
+
+
+class Gateway:
+    """The application of one worker."""
+
+    def __init__(
+        self, config: GatewayConfig, outside: Outside, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        base_url = config.base_url.rstrip("/")
+        self._config, self._outside, self._now = config, outside, now
+        self._base_url = base_url
+        self.metrics = Metrics()
+        self.state = State(
+            open_reader=outside.open_reader,
+            open_epoch=outside.open_epoch,
+            unseal=outside.unseal,
+            lease_seconds=config.lease_seconds,
+        )
+        self._holds = Holds(
+            Seal(outside.derive("gateway holds"), "retry token"),
+            config.holds_directory,
+            timedelta(seconds=config.hold_seconds),
+        )
+        self.enforcer = Enforcer(
+            state=self.state,
+            verifier=TokenVerifier(config.issuer, base_url),
+            credentials=Credentials(config.issuer, self.state.secret),
+            holds=self._holds,
+            recorder=Recorder(config.tenant, config.worker_id),
+            spool=outside.spool,
+            metrics=self.metrics,
+            tenant=config.tenant,
+            wait_durable=outside.wait_durable,
+            now=now,
+        )
+        self._upstreams = Upstreams()
+        self._flights = Flights()
+        addresses = Addresses(config.trusted_proxies)
+        self._mcp = McpDoor(
+            self.enforcer,
+            self._upstreams,
+            self._flights,
+            Seal(outside.derive("gateway sessions"), "session"),
+            addresses,
+            base_url=base_url,
+            max_body_bytes=config.max_body_bytes,
+            allowed_origins=config.allowed_origins,
+        )
+        self._decide = DecideDoor(self.enforcer, addresses, base_url=base_url, max_body_bytes=config.max_body_bytes)
+        self._is_draining = False
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.startswith("/mcp/") and is_name(server := path[5:]):
+                await self._mcp.handle(scope, receive, send, server)
+            elif path.startswith("/guard/v1/"):
+                await self._decide.handle(scope, receive, send, path.removeprefix("/guard/v1/"))
+            else:
+                await self._about(path, scope["method"], send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _about(self, path: str, method: str, send: Send) -> None:
+        """What the gateway says of itself."""
+        resource = path.removeprefix("/.well-known/oauth-protected-resource/mcp/")
+        if method not in ("GET", "HEAD"):
+            await asgi.answer_json(send, 405, {"error": "method_not_allowed"})
+        elif path == "/healthz":
+            await asgi.answer_json(send, 200, {"status": "alive", "worker": self._config.worker_id})
+        elif path == "/readyz":
+            problems = self.problems()
+            await asgi.answer_json(
+                send, 503 if problems else 200, {"status": "not ready" if problems else "ready", "problems": problems}
+            )
+        elif path == "/metrics":
+            await asgi.answer(send, 200, self._render_metrics(), [(b"content-type", b"text/plain; version=0.0.4")])
+        elif resource != path and is_name(resource):
+            metadata = {
+                "resource": f"{self._base_url}/mcp/{resource}",
+                "authorization_servers": [self._config.issuer],
+                "bearer_methods_supported": ["header"],
+            }
+            await asgi.answer(send, 200, orjson.dumps(metadata), [asgi.JSON, (b"cache-control", b"max-age=300")])
+        else:
+            await asgi.answer_json(send, 404, {"error": "not_found"})
+
+    def problems(self) -> list[str]:
+        """Why this worker should get no calls; empty when it should."""
+        found = []
+        problem = self.state.problem()
+        if problem is not None:
+            found.append(problem)
+        if self._outside.spool_waiting()[1] >= self._config.spool_max_bytes:
+            found.append("The spool is full: decisions cannot be recorded.")
+        if self._is_draining:
+            found.append("The worker is shutting down.")
+        return found
+
+    def _render_metrics(self) -> bytes:
+        records, size = self._outside.spool_waiting()
+        return self.metrics.render(
+            {
+                "spool_records": records,
+                "spool_bytes": size,
+                "calls_in_flight": len(self._flights),
+                "state_revision": self.state.revision,
+                "state_is_stale": float(self.state.is_stale),
+                "state_unreadable_values": len(self.state.problems),
+            }
+        )
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no more work: streams that would never end are ended, calls in flight go on."""
+        self._is_draining = True
+        self._flights.end_streams()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        ticking: asyncio.Task[None] | None = None
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._upstreams.start()
+                ticking = asyncio.create_task(self._tick())
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                if ticking is not None:
+                    ticking.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await ticking
+                self._upstreams.close()
+                self.enforcer.flush()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _tick(self) -> None:
+        """Keep state fresh while nobody calls, and end what may not go on. Calls do not rely on it."""
+        problem: str | None = None
+        revision = self.state.revision
+        swept = float("-inf")
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                now_problem = None
+                try:
+                    self.state.check()
+                except Unusable as error:
+                    now_problem = str(error)
+                self.enforcer.flush()
+                if now_problem != problem:
+                    problem = now_problem
+                    _LOG.warning("calls are refused: %s", problem) if problem else _LOG.warning("state is good again")
+                if problem is not None or self.state.revision != revision:
+                    revision = self.state.revision
+                    self._flights.recheck()
+                if loop.time() - swept > _SWEEP_SECONDS:
+                    swept = loop.time()
+                    self._holds.sweep(self._now())
+            except Exception:  # the tick must outlive whatever goes wrong in it
+                _LOG.exception("keeping state fresh failed")
+            await asyncio.sleep(_TICK_SECONDS)
+
+
+def build_gateway(config: GatewayConfig, outside: Outside) -> Gateway:
+    """The worker that ``config`` describes."""
+    return Gateway(config, outside)

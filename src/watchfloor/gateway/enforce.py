@@ -1,0 +1,530 @@
+"""Facts, guard, record: the one way from a request to a call, used by every door.
+
+    authenticate   is the token ours?                          -> Token, or TokenError
+    admit          may this agent speak to this server at all?  -> Admission, or Refusal
+    decide         may this very call go out?                   -> Permit, or Refusal
+
+A door may send something upstream only with an ``Admission`` or a ``Permit`` in hand, and asks it ``still_allowed``
+while it waits for the answer. Below are the guard (pure) and the spool; what MCP or HTTP are is not known here.
+
+INVARIANT: a ``Permit`` exists only after its decision is in the spool. Whatever fails on the way there is a refusal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from watchfloor.gateway.answers import Refusal, RefusalKind
+from watchfloor.gateway.counters import Activity
+from watchfloor.gateway.holds import Hold, Holds
+from watchfloor.gateway.metrics import Metrics
+from watchfloor.gateway.minting import Credentials, NoCredential
+from watchfloor.gateway.records import Recorder
+from watchfloor.gateway.refusals import Allowance
+from watchfloor.gateway.state import State, Unusable
+from watchfloor.gateway.tokens import Token, TokenError, TokenVerifier
+from watchfloor.guard import codec, redact, steps
+from watchfloor.guard.case import Case
+from watchfloor.guard.content import Limits, examine
+from watchfloor.guard.context import Context
+from watchfloor.guard.engine import decide
+from watchfloor.model.activity import Approval, Counters, Invocation
+from watchfloor.model.agents import PinState, Scope, ServerState, ToolEffect
+from watchfloor.model.errors import Unavailable
+from watchfloor.model.facts import Facts, ServerFacts, ToolFacts
+from watchfloor.model.ids import new_id
+from watchfloor.model.pins import tool_hash
+from watchfloor.model.verdicts import Effect, Mode, Reason, Severity, Verdict
+
+_LOG: Final = logging.getLogger(__name__)
+_NO_CONTENT: Final = examine({}, (), Limits())
+_MOST_ENDS: Final = 100
+_NOT_A_REVOCATION: Final = frozenset({"state_stale", "token_expired"})
+"""Reasons that keep a call from starting, and do not end one that has started."""
+
+
+class Spool(Protocol):
+    """Takes records; ``storage.segments.SpoolWriter`` is one."""
+
+    def append(self, record: bytes) -> None:
+        """Store ``record``; when this returns it survives the death of this process. Raises ``Unavailable``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A call as its door heard it. ``pseudo_effect`` is set where it is no tool call but is decided on as one."""
+
+    door: str
+    token: Token
+    tool: str
+    arguments: Mapping[str, Any]
+    address: str = ""
+    conversation_id: str = ""
+    user_turns: tuple[str, ...] = ()
+    parent_agent: str | None = None
+    retry_token: str | None = None
+    trace_id: str = ""
+    pseudo_effect: ToolEffect | None = None
+    goes_out_here: bool = True
+    """Whether the gateway itself makes the call; if not, no upstream credential is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The right to speak to a tool server about anything but calls."""
+
+    server: ServerFacts
+    authorization: str | None
+    still_allowed: Callable[[], str | None]
+    """None, or the code of what has ended this right since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit(Admission):
+    """The right to make one call, on record. ``arguments`` are what goes out."""
+
+    invocation: Invocation
+    facts: Facts
+    verdict: Verdict
+    arguments: Mapping[str, Any]
+    started: float
+
+
+class _Judged:
+    """What came of judging one call."""
+
+    __slots__ = ("approval", "authorization", "claimed", "facts", "invocation", "micros", "pending", "verdict")
+
+    facts: Facts
+    verdict: Verdict
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        self.pending: Hold | None = None
+        self.approval: Approval | None = None
+        self.claimed: str | None = None
+        self.authorization: str | None = None
+        self.micros = 0.0
+
+
+class Enforcer:
+    """Decides for the doors of one worker."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        verifier: TokenVerifier,
+        credentials: Credentials,
+        holds: Holds,
+        recorder: Recorder,
+        spool: Spool,
+        metrics: Metrics,
+        tenant: str,
+        wait_durable: Callable[[], Awaitable[None]] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state, self.metrics = state, metrics
+        self._verifier, self._credentials, self._holds = verifier, credentials, holds
+        self._recorder, self._spool, self._tenant = recorder, spool, tenant
+        self._wait_durable, self._now, self._clock = wait_durable, now, clock
+        self._activity = Activity()
+        self._allowance = Allowance()
+        self._ends: list[bytes] = []
+        state.on_keys.append(verifier.use_keys)
+
+    # -- who is this? ---------------------------------------------------------------------------------------------
+
+    def authenticate(self, authorization: bytes | None, server_id: str) -> Token:
+        """The caller's token. Raises ``TokenError``, or ``Refusal`` where its keys cannot be known."""
+        self._require_state()
+        if authorization is None:
+            raise TokenError("A bearer token is needed.", "", reason="token_missing")
+        scheme, _, value = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not value or b" " in value:
+            raise TokenError("The Authorization header must be a bearer token.", "invalid_request")
+        return self._verifier.verify(value, server_id, self._now().timestamp())
+
+    def _require_state(self) -> None:
+        try:
+            self.state.check()
+        except Unusable as error:
+            raise Refusal(RefusalKind.UNAVAILABLE, error.code) from error
+
+    # -- may it speak to this server? -----------------------------------------------------------------------------
+
+    def admit(self, token: Token, address: str, door: str, *, needs_credential: bool = True) -> Admission:
+        """The right to speak to the token's server about anything but calls. Raises ``Refusal``."""
+        self._require_state()
+        code = self._why_not_admitted(token, address, door)
+        if code is not None:
+            kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
+            raise Refusal(kind, code)
+        server = self.state.servers[token.server_id]
+        bindings = self.state.bindings[(token.agent_id, token.server_id)]
+        # One connection-wide credential where bindings differ: that of every tool, else of the first by name.
+        binding = bindings.get("*") or bindings[min(bindings)]
+        authorization = None
+        try:
+            if needs_credential:
+                authorization = self._credentials.authorization(token, server, binding, self._now())
+        except NoCredential as error:
+            _LOG.warning("no credential for %s at %s: %s", token.agent_id, token.server_id, error)
+            raise Refusal(RefusalKind.BLOCKED, "internal_error") from error
+
+        revision = self.state.revision
+
+        def still_allowed() -> str | None:
+            return self._since(lambda: self._why_not_admitted(token, address, door), revision)
+
+        return Admission(server, authorization, still_allowed)
+
+    def _why_not_admitted(self, token: Token, address: str, door: str) -> str | None:
+        state = self.state
+        if state.policies is None:
+            return "state_stale"
+        now = self._now()
+        invocation = self._invocation(CallRequest(door, token, "", {}, address), "", now)
+        facts = state.facts(token.facts, token.agent_id, token.user_id, token.server_id, "", now, Counters())
+        case = Case(invocation, facts, state.policies, _NO_CONTENT, "")
+        steps.check_session(case)
+        steps.check_agent(case)
+        steps.check_access(case)
+        if facts.server is None:
+            case.refuse("server_unknown", "tool")
+        elif facts.server.state is not ServerState.AVAILABLE:
+            case.refuse("server_blocked", "tool")
+        if not state.is_bound(token.agent_id, token.server_id):
+            case.refuse("not_granted", "tool")
+        return case.reasons[0].code if case.reasons else None
+
+    def _since(self, why_not: Callable[[], str | None], revision: int) -> str | None:
+        """What has ended a right that was given at ``revision``. A revocation that cannot be read ends every right."""
+        try:
+            self.state.check()
+        except Unusable:
+            return "state_stale"
+        if self.state.revision == revision:
+            return None
+        code = why_not()
+        return None if code in _NOT_A_REVOCATION else code
+
+    # -- may this call go out? ------------------------------------------------------------------------------------
+
+    async def decide(self, request: CallRequest) -> Permit:
+        """Decide, record, and only then permit. Raises ``Refusal``."""
+        started = self._clock()
+        try:
+            permit = self._decide(request, started)
+        except Refusal:
+            raise
+        except Exception as error:  # INVARIANT: no answer is never an allow
+            _LOG.exception("a decision failed")
+            self.metrics.count(self.metrics.verdicts, "failed")
+            raise Refusal(RefusalKind.BLOCKED, "internal_error") from error
+        effect = permit.facts.tool.effect if permit.facts.tool is not None else ToolEffect.UNKNOWN
+        if self._wait_durable is not None and effect.has_side_effects:
+            await self._until_durable(permit)
+        return permit
+
+    def _decide(self, request: CallRequest, started: float) -> Permit:
+        self._require_state()
+        judged = self._judge(request, started)
+        invocation, verdict = judged.invocation, judged.verdict
+        hold = self._hold_for(judged) if verdict.effect is Effect.HOLD else None
+        try:
+            entries = self._recorder.decision(
+                invocation, judged.facts, verdict, hold=hold, released_by=judged.claimed, decision_us=judged.micros
+            )
+            # Ends of earlier calls ride along: one write, and the shipper has fewer records to open.
+            self._spool.append(b"[%b]" % b",".join([entries, *self._ends]))
+            self._ends.clear()
+        except Exception as error:
+            # INVARIANT: what is not on record does not go out, whatever the verdict was.
+            if judged.claimed is not None:
+                self._holds.give_back(judged.claimed)
+            self.metrics.unrecorded += 1
+            if not isinstance(error, Unavailable):
+                _LOG.exception("a decision could not be written down")
+            raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded", invocation.id) from error
+        self.metrics.count(self.metrics.verdicts, verdict.effect.value)
+        if not verdict.effect.lets_the_call_out:
+            self._activity.blocked(invocation.agent_id, started)
+            raise _refusal(verdict, invocation.id, hold)
+        server = judged.facts.server
+        assert server is not None, "the guard lets no call out to an unknown server"
+        revision = self.state.revision
+
+        def still_allowed() -> str | None:
+            return self._since(lambda: self._why_ended(invocation, judged.facts), revision)
+
+        arguments = request.arguments
+        if verdict.effect is Effect.REDACT:
+            arguments = redact.apply(arguments, verdict.redactions)
+        return Permit(
+            server, judged.authorization, still_allowed, invocation, judged.facts, verdict, arguments, started
+        )
+
+    def _judge(self, request: CallRequest, started: float) -> _Judged:
+        """The verdict on a call, with everything that it was based on."""
+        state, token = self.state, request.token
+        now = self._now()
+        invocation = self._invocation(request, new_id("inv"), now)
+        judged = _Judged(invocation)
+        if request.retry_token is not None:
+            fingerprint = codec.payload_hash(invocation)
+            judged.pending = self._holds.find(request.retry_token, fingerprint, token.agent_id, token.user_id)
+            if judged.pending is not None:
+                judged.approval = state.approvals.get(judged.pending.id)
+        pseudo = None
+        if request.pseudo_effect is not None:
+            pseudo = ToolFacts(token.server_id, request.tool, request.pseudo_effect, PinState.PINNED)
+        facts = state.facts(
+            token.facts,
+            token.agent_id,
+            token.user_id,
+            token.server_id,
+            request.tool,
+            now,
+            self._activity.observe(token.agent_id, token.server_id, request.tool, started),
+            judged.approval,
+            pseudo,
+            token.may_write,
+        )
+        before = time.perf_counter()
+        verdict = decide(invocation, Context(facts, state.policies))
+        if judged.approval is not None and verdict.effect.lets_the_call_out:
+            if self._holds.claim(judged.approval.hold_id):
+                judged.claimed = judged.approval.hold_id
+            else:
+                # Used before: an approval lets one call out, so this one asks anew.
+                facts = dataclasses.replace(facts, approval=None)
+                verdict = decide(invocation, Context(facts, state.policies))
+        seconds = time.perf_counter() - before
+        self.metrics.decision.observe(seconds)
+        judged.micros = round(seconds * 1e6, 1)
+        if verdict.effect.lets_the_call_out and request.goes_out_here:
+            assert facts.server is not None and facts.binding is not None, "the guard lets no ungranted call out"
+            try:
+                judged.authorization = self._credentials.authorization(token, facts.server, facts.binding, now)
+            except NoCredential as error:
+                verdict = _overruled(verdict, "internal_error", "credential", str(error))
+        judged.facts, judged.verdict = facts, verdict
+        return judged
+
+    def _hold_for(self, judged: _Judged) -> Hold:
+        """The hold that the caller already waits for, or a new one."""
+        invocation, pending = judged.invocation, judged.pending
+        if pending is not None and judged.approval is None and pending.expires_at > invocation.at:
+            return pending
+        return self._holds.create(
+            codec.payload_hash(invocation), invocation.agent_id, invocation.user_id, invocation.at
+        )
+
+    async def _until_durable(self, permit: Permit) -> None:
+        assert self._wait_durable is not None
+        try:
+            await self._wait_durable()
+        except Unavailable as error:
+            self.metrics.unrecorded += 1
+            self.complete(permit, status="refused")
+            raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded", permit.invocation.id) from error
+        code = permit.still_allowed()
+        if code is not None:
+            self.complete(permit, status="refused")
+            raise Refusal(RefusalKind.BLOCKED, code, permit.invocation.id)
+
+    def _why_ended(self, invocation: Invocation, facts: Facts) -> str | None:
+        """Why a permitted call would not be permitted now, as far as state says; policies are not asked again."""
+        state = self.state
+        if state.policies is None:
+            return "state_stale"
+        pseudo = facts.tool if invocation.tool.startswith("mcp:") else None
+        fresh = state.facts(
+            facts.token,
+            invocation.agent_id,
+            invocation.user_id,
+            invocation.server_id,
+            invocation.tool,
+            self._now(),
+            facts.counters,
+            None,
+            pseudo,
+        )
+        case = Case(invocation, fresh, state.policies, _NO_CONTENT, "")
+        for step in (steps.check_session, steps.check_agent, steps.check_tool, steps.check_access):
+            step(case)
+        return next((r.code for r in case.reasons if r.code not in _NOT_A_REVOCATION), None)
+
+    def _invocation(self, request: CallRequest, invocation_id: str, now: datetime) -> Invocation:
+        token = request.token
+        retry = request.retry_token
+        return Invocation(
+            id=invocation_id,
+            at=now,
+            door=request.door,
+            tenant=self._tenant,
+            agent_id=token.agent_id,
+            user_id=token.user_id,
+            mode=token.mode,
+            session_id=token.session_id,
+            server_id=token.server_id,
+            tool=request.tool,
+            arguments=request.arguments,
+            conversation_id=request.conversation_id,
+            address=request.address,
+            user_turns=request.user_turns,
+            # Its hash: whoever reads the record must not be able to make the call.
+            retry_token=None if retry is None else hashlib.sha256(retry.encode()).hexdigest(),
+            token_id=token.id,
+            parent_agent_id=token.parent_agent_id or request.parent_agent,
+            trace_id=request.trace_id,
+        )
+
+    # -- what came of it ------------------------------------------------------------------------------------------
+
+    def complete(
+        self,
+        permit: Permit,
+        *,
+        status: str,
+        http_status: int | None = None,
+        error_code: int | None = None,
+        bytes_out: int = 0,
+        code: str = "",
+    ) -> None:
+        """Note how a permitted call ended; ``flush`` or the next decision records it.
+
+        Best effort: the decision is on record already, so an end may be lost with the process.
+        """
+        seconds = self._clock() - permit.started
+        self.metrics.upstream.observe(seconds)
+        self.metrics.count(self.metrics.completions, status)
+        self._ends.append(
+            self._recorder.completion(
+                permit.invocation,
+                permit.facts,
+                self._now(),
+                status=status,
+                http_status=http_status,
+                error_code=error_code,
+                duration_ms=round(seconds * 1000, 3),
+                bytes_out=bytes_out,
+                extra={"code": code} if code else None,
+            )
+        )
+        if len(self._ends) >= _MOST_ENDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Record the ends of calls that were noted. What cannot be recorded is given up, and said so."""
+        if not self._ends:
+            return
+        try:
+            self._spool.append(b"[%b]" % b",".join(self._ends))
+        except Unavailable as error:
+            _LOG.warning("the ends of %d calls are not on record: %s", len(self._ends), error)
+        self._ends.clear()
+
+    def refused(
+        self, *, door: str, address: str, code: str, server_id: str, token: Token | None = None, detail: str = ""
+    ) -> None:
+        """Record a request that was refused before there was a call, as far as its address's allowance goes."""
+        self.metrics.count(self.metrics.refused_requests, code)
+        suppressed = self._allowance.take(address, self._clock())
+        if suppressed is None:
+            self.metrics.suppressed += 1
+            return
+        user = self.state.users.get(token.user_id) if token is not None and token.user_id is not None else None
+        extra: dict[str, Any] = {"detail": detail[:200]} if detail else {}
+        if suppressed:
+            extra["suppressed"] = suppressed
+        try:
+            self._spool.append(
+                self._recorder.refusal(
+                    self._now(),
+                    door=door,
+                    address=address,
+                    code=code,
+                    server_id=server_id,
+                    token=token,
+                    upn=user.upn if user is not None else "",
+                    extra=extra,
+                )
+            )
+        except Unavailable as error:
+            _LOG.warning("a refused request is not on record: %s", error)
+
+    # -- tool lists -----------------------------------------------------------------------------------------------
+
+    def may_list(self, token: Token, definition: Mapping[str, Any], door: str) -> bool:
+        """Whether a tool that the server offers is shown to this agent; notes and records one that has changed."""
+        state, name = self.state, definition.get("name")
+        if not isinstance(name, str):
+            return False
+        seen = tool_hash(definition)
+        if state.observe(token.server_id, name, seen):
+            self._record_change(token.server_id, name, seen, definition, door)
+        tool = state.tool(token.server_id, name)
+        binding = state.binding(token.agent_id, token.server_id, name)
+        if tool is None or binding is None or tool.is_blocked or tool.pin_state is PinState.CHANGED:
+            return False
+        return tool.effect is ToolEffect.READ or (binding.scope is Scope.WRITE and token.may_write)
+
+    def _record_change(self, server_id: str, name: str, seen: str, definition: Mapping[str, Any], door: str) -> None:
+        try:
+            self._spool.append(
+                self._recorder.tool_changed(
+                    self._now(),
+                    door=door,
+                    server_id=server_id,
+                    tool=name,
+                    pin=self.state.tools[(server_id, name)].pin,
+                    seen=seen,
+                    definition=definition,
+                )
+            )
+        except Unavailable as error:
+            _LOG.warning("a changed tool is not on record: %s", error)
+
+    def listed(self, token: Token, *, door: str, address: str, offered: int, kept: int) -> None:
+        """Record a tool list that was served."""
+        try:
+            self._spool.append(
+                self._recorder.tool_list(
+                    self._now(),
+                    door=door,
+                    address=address,
+                    server_id=token.server_id,
+                    token=token,
+                    offered=offered,
+                    kept=kept,
+                )
+            )
+        except Unavailable as error:
+            _LOG.warning("a tool list is not on record: %s", error)
+
+
+def _overruled(verdict: Verdict, code: str, step: str, message: str) -> Verdict:
+    """``verdict`` as a block, for what only the door can know."""
+    reason = Reason(code, step, Effect.BLOCK, Mode.ENFORCE, Severity.HIGH, message)
+    return dataclasses.replace(
+        verdict, effect=Effect.BLOCK, would_be=Effect.BLOCK, reasons=(reason, *verdict.reasons), redactions=()
+    )
+
+
+def _refusal(verdict: Verdict, invocation_id: str, hold: Hold | None) -> Refusal:
+    code = verdict.reasons[0].code if verdict.reasons else "internal_error"
+    if hold is not None:
+        return Refusal(RefusalKind.HELD, code, invocation_id, hold)
+    kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
+    return Refusal(kind, code, invocation_id)

@@ -1,0 +1,217 @@
+"""What is written down: rows of the event tables, as bytes for the spool.
+
+One decision is one record that holds two rows: metadata (``AgentActivity``) and content (``AgentContent``), so that
+neither is ever without the other. Column names and types are those of ``storage.tables``; times are Unix microseconds.
+Nothing here decides or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from watchfloor.gateway.holds import Hold
+from watchfloor.gateway.tokens import Token
+from watchfloor.guard import codec
+from watchfloor.model.activity import Invocation
+from watchfloor.model.facts import Facts
+from watchfloor.model.ids import new_id
+from watchfloor.model.verdicts import Effect, Mode, Verdict
+from watchfloor.storage.tables import SCHEMA_VERSION
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MAX_NAME: Final = 200
+
+
+def micros(at: datetime) -> int:
+    """Unix microseconds, exactly."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def _json(value: Any) -> str:
+    return codec.canonical(value).decode()
+
+
+def _short(text: str) -> str:
+    """A name that a caller chose, fit to stand in a column."""
+    return text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
+
+
+class Recorder:
+    """Writes rows of one worker in one tenant. ``address`` is the caller's."""
+
+    def __init__(self, tenant: str, worker_id: str) -> None:
+        self._tenant, self._worker = tenant, worker_id
+
+    def _row(self, action: str, at: datetime, door: str, address: str) -> dict[str, Any]:
+        return {
+            "Timestamp": micros(at),
+            "TenantId": self._tenant,
+            "ReportId": new_id("evt"),
+            "ActionType": action,
+            "SourceDoor": door,
+            "IPAddress": address,
+            "WorkerId": self._worker,
+            "SchemaVersion": SCHEMA_VERSION,
+        }
+
+    def _describe_call(self, row: dict[str, Any], invocation: Invocation, facts: Facts) -> None:
+        row["InvocationId"] = invocation.id
+        row["TraceId"] = invocation.trace_id
+        row["ConversationId"] = invocation.conversation_id
+        row["SessionId"] = invocation.session_id
+        row["AgentId"] = invocation.agent_id
+        row["ParentAgentId"] = invocation.parent_agent_id or ""
+        row["UserId"] = invocation.user_id or ""
+        row["ActingMode"] = invocation.mode.acting_mode.value
+        row["ServerId"] = invocation.server_id
+        row["ToolName"] = _short(invocation.tool)
+        if facts.agent is not None:
+            row["AgentName"] = facts.agent.name
+            row["AgentVersion"] = facts.agent.version
+        if facts.user is not None:
+            row["AccountUpn"] = facts.user.upn
+        if facts.binding is not None:
+            row["CredentialOwner"] = facts.binding.credential_owner.value
+        if facts.tool is not None:
+            row["ToolEffect"] = facts.tool.effect.value
+
+    def decision(
+        self,
+        invocation: Invocation,
+        facts: Facts,
+        verdict: Verdict,
+        *,
+        hold: Hold | None,
+        released_by: str | None,
+        decision_us: float,
+    ) -> bytes:
+        """``ToolCallDecided`` with its content: two entries of one record, to be put between brackets."""
+        row = self._row("ToolCallDecided", invocation.at, invocation.door, invocation.address)
+        self._describe_call(row, invocation, facts)
+        row["Verdict"] = verdict.effect.value
+        row["WouldBe"] = verdict.would_be.value
+        row["Reasons"] = _json(verdict.reasons) if verdict.reasons else "[]"
+        row["Signals"] = _json(verdict.signals) if verdict.signals else "[]"
+        row["PolicySet"] = verdict.policy_set
+        row["InputHash"] = verdict.input_hash
+        row["Facts"] = codec.dump_facts(facts).decode()
+        row["DecisionUs"] = decision_us
+        if verdict.reasons:
+            first = verdict.reasons[0]
+            if verdict.effect is not Effect.ALLOW and first.mode is Mode.ENFORCE:
+                row["ReasonCode"] = first.code
+            row["PolicyId"] = first.policy_id
+            row["PolicyVersion"] = first.policy_version
+        if hold is not None:
+            row["HoldId"] = hold.id
+            waiting = {"id": hold.id, "payload_hash": hold.payload_hash, "expires_at": hold.expires_at.isoformat()}
+            row["AdditionalFields"] = _json({"hold": waiting})
+        elif released_by is not None:
+            row["HoldId"] = released_by
+        content = {
+            "Timestamp": row["Timestamp"],
+            "TenantId": self._tenant,
+            "ReportId": new_id("evt"),
+            "InvocationId": invocation.id,
+            "AgentId": invocation.agent_id,
+            "Kind": "invocation",
+            "Content": _content(invocation, verdict),
+        }
+        rows = ({"t": "AgentActivity", "r": row}, {"t": "AgentContent", "r": content})
+        return b",".join([orjson.dumps(row) for row in rows])
+
+    def completion(
+        self,
+        invocation: Invocation,
+        facts: Facts,
+        at: datetime,
+        *,
+        status: str,
+        http_status: int | None,
+        error_code: int | None,
+        duration_ms: float,
+        bytes_out: int,
+        extra: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """``ToolCallCompleted``."""
+        row = self._row("ToolCallCompleted", at, invocation.door, invocation.address)
+        self._describe_call(row, invocation, facts)
+        row["Status"] = status
+        row["HttpStatus"] = http_status
+        row["ErrorCode"] = error_code
+        row["DurationMs"] = duration_ms
+        row["BytesOut"] = bytes_out
+        if extra:
+            row["AdditionalFields"] = _json(extra)
+        return orjson.dumps({"t": "AgentActivity", "r": row})
+
+    def refusal(
+        self,
+        at: datetime,
+        *,
+        door: str,
+        address: str,
+        code: str,
+        server_id: str,
+        token: Token | None,
+        upn: str,
+        extra: Mapping[str, Any],
+    ) -> bytes:
+        """``RequestRefused``: there was no call to decide on."""
+        row = self._row("RequestRefused", at, door, address)
+        row["Status"] = "refused"
+        row["ReasonCode"] = code
+        row["ServerId"] = _short(server_id)
+        if token is not None:
+            self._describe_token(row, token)
+            row["AccountUpn"] = upn
+        row["AdditionalFields"] = _json(extra)
+        return orjson.dumps({"t": "AgentActivity", "r": row})
+
+    def tool_list(
+        self, at: datetime, *, door: str, address: str, server_id: str, token: Token, offered: int, kept: int
+    ) -> bytes:
+        """``ToolListServed``."""
+        row = self._row("ToolListServed", at, door, address)
+        row["ServerId"] = server_id
+        self._describe_token(row, token)
+        row["Status"] = "ok"
+        row["AdditionalFields"] = _json({"offered": offered, "kept": kept})
+        return orjson.dumps({"t": "AgentActivity", "r": row})
+
+    def tool_changed(
+        self, at: datetime, *, door: str, server_id: str, tool: str, pin: str, seen: str, definition: Mapping[str, Any]
+    ) -> bytes:
+        """``ToolChanged``: a tool server offers something else than what was approved. Belongs to no caller."""
+        row = self._row("ToolChanged", at, door, "")
+        row["ServerId"] = server_id
+        row["ToolName"] = _short(tool)
+        description = definition.get("description")
+        row["AdditionalFields"] = _json(
+            {
+                "pinned": pin,
+                "observed": seen,
+                "description": description[:2000] if isinstance(description, str) else None,
+            }
+        )
+        return orjson.dumps({"t": "AgentActivity", "r": row})
+
+    @staticmethod
+    def _describe_token(row: dict[str, Any], token: Token) -> None:
+        row["SessionId"] = token.session_id
+        row["AgentId"] = token.agent_id
+        row["ParentAgentId"] = token.parent_agent_id or ""
+        row["UserId"] = token.user_id or ""
+        row["ActingMode"] = token.mode.acting_mode.value
+
+
+def _content(invocation: Invocation, verdict: Verdict) -> str:
+    """The invocation as decided on."""
+    if any(reason.code == "arguments_unreadable" for reason in verdict.reasons):
+        return codec.dump_invocation(invocation).decode()
+    return codec.canonical(invocation).decode()

@@ -1,0 +1,241 @@
+"""Gateway tokens: is this one of ours, for this tool server, and what does it prove?
+
+Only RS256 under a published key of our token service is accepted; nothing in the token's own header chooses key or
+algorithm. A verified token is kept by its SHA-256, so that the signature is checked once. Epochs (revocation) are not
+looked at here: the guard compares them with the state of this very moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from watchfloor.model.agents import TokenMode
+from watchfloor.model.facts import SigningKey, TokenFacts
+
+MAX_LIFETIME_SECONDS: Final = 600
+MAX_TOKEN_BYTES: Final = 8192
+CLOCK_SKEW_SECONDS: Final = 30
+"""How far the token service's clock may be ahead of ours; a token that has expired is never let through."""
+
+_CACHE_SIZE: Final = 20_000
+_BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
+_FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip")
+
+
+class TokenError(Exception):
+    """The token is not accepted. ``code`` is RFC 6750's, ``reason`` ours; the text may be shown to the caller.
+
+    ``token`` is there where the token is genuine, and of no use all the same.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        code: str = "invalid_token",
+        *,
+        reason: str = "invalid_token",
+        token: Token | None = None,
+    ) -> None:
+        self.code, self.description, self.reason, self.token = code, description, reason, token
+        super().__init__(description)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a gateway token proves. ``expires`` is in Unix seconds; ``parent_agent_id`` handed over to the agent."""
+
+    id: str
+    server_id: str
+    agent_id: str
+    user_id: str | None
+    mode: TokenMode
+    session_id: str
+    expires: int
+    facts: TokenFacts
+    may_write: bool = False
+    """Whether the token's scope goes beyond reading; a binding that allows less is not widened by it."""
+    parent_agent_id: str | None = None
+
+
+def _decode(part: bytes) -> bytes:
+    if not _BASE64URL.fullmatch(part):
+        raise TokenError("The token is not a JWT.")
+    try:
+        return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+    except (binascii.Error, ValueError):
+        raise TokenError("The token is not a JWT.") from None
+
+
+def _object(part: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(_decode(part))
+    except orjson.JSONDecodeError:
+        raise TokenError("The token is not a JWT.") from None
+    if not isinstance(value, dict):
+        raise TokenError("The token is not a JWT.")
+    return value
+
+
+def _principal(value: Any, kind: str) -> str:
+    if not isinstance(value, str) or not value.startswith(f"{kind}:") or len(value) <= len(kind) + 1:
+        raise TokenError(f"The token names no {kind}.")
+    return value.removeprefix(f"{kind}:")
+
+
+def _integer(claims: Mapping[str, Any], name: str) -> int:
+    value = claims.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise TokenError(f"The token's claim {name!r} is missing or not a number.")
+    return value
+
+
+def _string(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise TokenError(f"The token's claim {name!r} is missing.")
+    return value
+
+
+def public_key(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
+    """The key that ``jwk`` describes. Raises ``ValueError`` unless it is an RSA signing key of at least 2,048 bits."""
+    if jwk.get("kty") != "RSA" or jwk.get("alg", "RS256") != "RS256" or jwk.get("use", "sig") != "sig":
+        raise ValueError("not an RS256 signing key")
+    n, e = (int.from_bytes(base64.urlsafe_b64decode(str(jwk[m]) + "==")) for m in ("n", "e"))
+    if n.bit_length() < 2048:
+        raise ValueError("shorter than 2,048 bits")
+    return rsa.RSAPublicNumbers(e, n).public_key()
+
+
+class TokenVerifier:
+    """Verifies tokens of one issuer for the tool servers behind ``base_url``.
+
+    ``use_keys`` replaces the accepted keys and forgets every token: call it whenever they may have changed.
+    """
+
+    def __init__(self, issuer: str, base_url: str) -> None:
+        self._issuer = issuer
+        self._audience = f"{base_url.rstrip('/')}/mcp/"
+        self._keys: dict[str, rsa.RSAPublicKey] = {}
+        self._accepted: dict[bytes, Token] = {}
+
+    def use_keys(self, keys: Mapping[str, SigningKey]) -> None:
+        """Accept exactly ``keys``; one that is no RS256 key is left out, so that its tokens are refused."""
+        usable = {}
+        for kid, key in keys.items():
+            try:
+                usable[kid] = public_key(key.jwk)
+            except (ValueError, KeyError, TypeError, binascii.Error):
+                continue
+        self._keys = usable
+        self._accepted.clear()
+
+    def verify(self, token: bytes, server_id: str, now: float) -> Token:
+        """What ``token`` proves at ``server_id``. ``now`` is in Unix seconds. Raises ``TokenError``."""
+        digest = hashlib.sha256(token).digest()
+        found = self._accepted.get(digest)
+        if found is None:
+            found = self._verify(token, now)
+            if len(self._accepted) >= _CACHE_SIZE:
+                del self._accepted[next(iter(self._accepted))]
+            self._accepted[digest] = found
+        if found.expires <= now:
+            raise TokenError("The token has expired.", reason="token_expired", token=found)
+        if found.server_id != server_id:
+            raise TokenError("The token is for another audience.", token=found)
+        return found
+
+    def _verify(self, token: bytes, now: float) -> Token:
+        if len(token) > MAX_TOKEN_BYTES:
+            raise TokenError("The token is too long.")
+        parts = token.split(b".")
+        if len(parts) != 3:
+            raise TokenError("The token is not a JWT.")
+        header = _object(parts[0])
+        # INVARIANT: one algorithm, keys from our own state; what the header asks for beyond a kid is refused.
+        if header.get("alg") != "RS256":
+            raise TokenError("The token is not signed with RS256.")
+        if header.get("typ") != "at+jwt":
+            raise TokenError("The token is not an access token (typ at+jwt).")
+        if any(name in header for name in _FORBIDDEN_HEADERS):
+            raise TokenError("The token's header holds a parameter that is not accepted.")
+        kid = header.get("kid")
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise TokenError("The token is signed with an unknown key.")
+        try:
+            key.verify(_decode(parts[2]), parts[0] + b"." + parts[1], padding.PKCS1v15(), SHA256())
+        except InvalidSignature:
+            raise TokenError("The token's signature is wrong.") from None
+        return self._read(_object(parts[1]), now)
+
+    def _read(self, claims: dict[str, Any], now: float) -> Token:
+        if claims.get("iss") != self._issuer:
+            raise TokenError("The token is of another issuer.")
+        audience = claims.get("aud")
+        if not isinstance(audience, str) or not audience.startswith(self._audience):
+            raise TokenError("The token is for another audience.")
+        issued, expires = _integer(claims, "iat"), _integer(claims, "exp")
+        if expires - issued > MAX_LIFETIME_SECONDS:
+            raise TokenError("The token lives longer than is accepted.")
+        if issued > now + CLOCK_SKEW_SECONDS or (
+            "nbf" in claims and _integer(claims, "nbf") > now + CLOCK_SKEW_SECONDS
+        ):
+            raise TokenError("The token is not valid yet.")
+        agent = _principal(claims.get("azp"), "agent")
+        try:
+            mode = TokenMode(str(claims.get("mode")))
+        except ValueError:
+            raise TokenError("The token's claim 'mode' is missing or unknown.") from None
+        user, parent = self._subject(claims, agent, mode)
+        auth_time = _integer(claims, "auth_time") if claims.get("auth_time") is not None else None
+        session = _string(claims, "sid")
+        return Token(
+            id=_string(claims, "jti"),
+            server_id=audience.removeprefix(self._audience),
+            agent_id=agent,
+            user_id=user,
+            mode=mode,
+            session_id=session,
+            expires=expires,
+            facts=TokenFacts(
+                session_id=session,
+                mode=mode,
+                user_epoch=_integer(claims, "sev") if user is not None else 0,
+                agent_epoch=_integer(claims, "aev"),
+                expires_at=datetime.fromtimestamp(expires, UTC),
+                auth_time=None if auth_time is None else datetime.fromtimestamp(auth_time, UTC),
+            ),
+            may_write="write" in str(claims.get("scope", "")).split(),
+            parent_agent_id=parent,
+        )
+
+    @staticmethod
+    def _subject(claims: Mapping[str, Any], agent: str, mode: TokenMode) -> tuple[str | None, str | None]:
+        """(user, parent agent): who the token speaks for. A user's token must name the agent as its actor."""
+        subject = claims.get("sub")
+        actor = claims.get("act")
+        if isinstance(subject, str) and subject.startswith("agent:"):
+            if _principal(subject, "agent") != agent or mode in (TokenMode.OBO, TokenMode.AGENT_USER):
+                raise TokenError("The token's subject does not fit its mode.")
+            user = None
+        else:
+            user = _principal(subject, "user")
+            if mode in (TokenMode.AGENT, TokenMode.ANONYMOUS):
+                raise TokenError("The token's subject does not fit its mode.")
+            if not isinstance(actor, dict) or actor.get("sub") != f"agent:{agent}":
+                raise TokenError("The token does not name the agent as its actor.")
+        before = actor.get("act") if isinstance(actor, dict) else None
+        parent = _principal(before.get("sub"), "agent") if isinstance(before, dict) else None
+        return user, parent
