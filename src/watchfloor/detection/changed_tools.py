@@ -1,0 +1,78 @@
+"""Tools that no longer are what was approved, as the registry knows them: an alert for each, once.
+
+The gateway reports a changed definition as an event, which a rule turns into an alert; but the registry's own listing
+may see it first, or alone. This looks at what is (tools whose pin does not hold) and raises what should be there. Above
+``evaluate`` (the same rule writes the alert) and ``correlate``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from watchfloor.detection.correlate import correlate
+from watchfloor.detection.evaluate import draft_alert
+from watchfloor.detection.rules import Ruleset
+from watchfloor.detection.steps import Step
+from watchfloor.model.agents import PinState
+from watchfloor.model.cases import EntityKind
+from watchfloor.storage import findings, inventory
+from watchfloor.storage.control import ControlTx, SqlControlStore
+from watchfloor.storage.inventory import Tool
+
+RULE: Final = "tool-definition-changed"
+ACTOR: Final = "system:detection"
+_EARLIER: Final = timedelta(hours=1)
+"""How much before the registry's own look a gateway may have reported the very same change."""
+
+
+def _step(tool: Tool, tenant: str) -> Step:
+    return Step(
+        report_id=f"tool/{tool.key}/{tool.observed_hash[:16]}",
+        seq=0,
+        at=tool.updated_at,
+        tenant=tenant,
+        action="ToolChanged",
+        invocation_id="",
+        session_id="",
+        agent_id="",
+        agent_name="",
+        user_id="",
+        upn="",
+        server_id=tool.server_id,
+        tool=tool.name,
+        verdict="",
+        would_be="",
+        reason_code="",
+        reasons=({"message": f"Approved was {tool.pin[:12]}, listed now is {tool.observed_hash[:12]}."},),
+        signals=frozenset(),
+        policy_id="",
+        address="",
+    )
+
+
+def _unreported(tx: ControlTx) -> list[Tool]:
+    return [
+        tool
+        for tool in inventory.list_tools(tx)
+        if tool.pin_state is PinState.CHANGED
+        and not findings.has_alert_since(tx, RULE, EntityKind.TOOL, tool.key, tool.updated_at - _EARLIER)
+    ]
+
+
+def report_changed_tools(control: SqlControlStore, ruleset: Ruleset, tenant: str = "default") -> int:
+    """Raise what is missing; how many alerts. Safe to run at any time, any number of times."""
+    rule = next((r for r in ruleset.rules if r.id == RULE), None)
+    if rule is None:
+        return 0
+    with control.read() as tx:
+        if not _unreported(tx):
+            return 0
+    with control.tx(ACTOR, audited=False) as tx:
+        drafts = [draft_alert(rule, [_step(tool, tenant)], ruleset.reasons) for tool in _unreported(tx)]
+        saved = [s for s in (findings.save_draft(tx, d) for d in drafts) if s.is_new]
+        joined = correlate(tx, saved)
+        if saved:
+            detail = {"raised": [s.alert.id for s in saved], "opened": list(joined.opened)}
+            tx.audit("detection:find", "tools", detail)
+    return len(saved)

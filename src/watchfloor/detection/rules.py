@@ -1,0 +1,212 @@
+"""Detection rules as content: load, validate, and the meaning of reason codes.
+
+A rule says which steps it looks at (``select``), which belong together (``group_by``), how many of them within which
+time make an alert, and what that alert says. Validation names the file and the place, all faults at once. This module
+knows files and words; it never sees an event.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from watchfloor.model.cases import EntityRole
+from watchfloor.model.errors import InputError
+from watchfloor.model.verdicts import Severity
+
+TACTICS: Final = (
+    "Reconnaissance",
+    "Resource Development",
+    "Initial Access",
+    "Execution",
+    "Persistence",
+    "Privilege Escalation",
+    "Defense Evasion",
+    "Credential Access",
+    "Discovery",
+    "Lateral Movement",
+    "Collection",
+    "Command and Control",
+    "Exfiltration",
+    "Impact",
+)
+"""MITRE ATT&CK's tactics in kill-chain order: the later, the further an attacker got."""
+
+PLACEHOLDERS: Final = frozenset(
+    {"user", "Who", "agent", "tool", "server", "tools", "calls", "were", "them", "before", "stopped", "from_addresses",
+     "span", "reason", "minutes"}
+)  # fmt: skip
+"""What titles and descriptions of rules may name."""
+
+Tactic = Annotated[str, Field(pattern=f"^({'|'.join(TACTICS)})$")]
+GroupKey = Literal["agent", "user", "server", "tool", "reason"]
+
+
+def progress(tactic: str) -> int:
+    """How far along the kill chain ``tactic`` is; unknown ones come first."""
+    return TACTICS.index(tactic) if tactic in TACTICS else -1
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReasonMeaning(_Content):
+    """What a refusal with one reason code means."""
+
+    severity: Severity
+    tactic: Tactic
+    techniques: tuple[str, ...]
+    raises: bool = True
+    configuration: bool = False
+
+
+class StoppedMeaning(_Content):
+    """How far an attacker got whose attempt at a tactic was stopped."""
+
+    tactic: Tactic
+    techniques: tuple[str, ...]
+
+
+class Reasons(_Content):
+    """``reasons.yaml``."""
+
+    reasons: Mapping[str, ReasonMeaning]
+    when_stopped: Mapping[Tactic, StoppedMeaning]
+
+
+class Select(_Content):
+    """Which steps a rule looks at; every condition given must hold, an empty one holds always."""
+
+    actions: tuple[str, ...]
+    verdicts: tuple[Literal["allow", "redact", "hold", "block"], ...] = ()
+    would_be: tuple[Literal["allow", "redact", "hold", "block"], ...] = ()
+    reasons: tuple[str, ...] = ()
+    except_reasons: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
+    min_severity: Severity = Severity.INFORMATIONAL
+
+
+class Escalation(_Content):
+    """From how many steps on an alert is more severe."""
+
+    at_least: int = Field(ge=2)
+    severity: Severity
+
+
+class Example(_Content):
+    """One test of a rule: steps given, alerts expected."""
+
+    name: str
+    given: tuple[Mapping[str, Any], ...] = Field(min_length=1)
+    expect: tuple[Mapping[str, Any], ...]
+
+
+class Rule(_Content):
+    """A detection rule, as its content file says it."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    title: str
+    description: str
+    severity: Severity | Literal["from_reason"]
+    severity_if_configuration: Severity | None = None
+    tactic: Tactic | Literal["from_reason"]
+    techniques: tuple[str, ...] = ()
+    select: Select
+    group_by: tuple[GroupKey, ...] = Field(min_length=1)
+    at_least: int = Field(default=1, ge=1)
+    within_minutes: int = Field(default=0, ge=0, le=60)
+    escalate: Escalation | None = None
+    user_role: EntityRole = EntityRole.IMPACTED
+    actions: tuple[str, ...] = ()
+    recommended_actions: tuple[str, ...] = Field(min_length=1)
+    blind_spots: str
+    tests: tuple[Example, ...] = Field(min_length=2)
+
+    @property
+    def within(self) -> timedelta:
+        """The window in which ``at_least`` steps must fall."""
+        return timedelta(minutes=self.within_minutes)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """Every rule, and what reasons mean."""
+
+    rules: tuple[Rule, ...]
+    reasons: Reasons
+
+    @property
+    def longest_window(self) -> timedelta:
+        """How far back from a fresh step a rule may have to look."""
+        return max((rule.within for rule in self.rules), default=timedelta(0))
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+
+
+def _check(rule: Rule, where: str) -> list[str]:
+    faults = []
+    for field in ("title", "description"):
+        names = {name for _, name, _, _ in string.Formatter().parse(getattr(rule, field)) if name is not None}
+        for name in sorted(names - PLACEHOLDERS):
+            faults.append(f"{where}: {field}: unknown placeholder {{{name}}}. Known: {', '.join(sorted(PLACEHOLDERS))}")
+    if rule.at_least > 1 and not rule.within_minutes:
+        faults.append(f"{where}: within_minutes: a rule with at_least {rule.at_least} needs a window")
+    if not any(not example.expect for example in rule.tests) or not any(example.expect for example in rule.tests):
+        faults.append(f"{where}: tests: needs a case that must match and one that must not")
+    return faults
+
+
+def parse(documents: Mapping[str, str]) -> Ruleset:
+    """The ruleset in ``documents`` (file name to YAML text). Raises ``InputError`` with every fault and its place."""
+    faults: list[str] = []
+    rules: list[Rule] = []
+    reasons: Reasons | None = None
+    for name, text in sorted(documents.items()):
+        try:
+            body = yaml.safe_load(text)
+            if name == "reasons.yaml":
+                reasons = Reasons.model_validate(body)
+                continue
+            rule = Rule.model_validate(body)
+        except yaml.YAMLError as error:
+            faults.append(f"{name}: {error}")
+        except ValidationError as error:
+            faults.append(f"{name}: {_faults(error)}")
+        else:
+            faults += _check(rule, name)
+            if name != f"{rule.id}.yaml":
+                faults.append(f"{name}: id: {rule.id!r} differs from the file's name")
+            rules.append(rule)
+    if reasons is None and not faults:
+        faults.append("reasons.yaml: is missing")
+    if faults or reasons is None:
+        raise InputError("\n".join(faults), where="detections")
+    return Ruleset(tuple(rules), reasons)
+
+
+@cache
+def shipped() -> Ruleset:
+    """The rules that come with the product."""
+    folder = resources.files("watchfloor").joinpath("content", "detections")
+    return parse({f.name: f.read_text("utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")})
+
+
+def advice(rule_ids: Sequence[str], ruleset: Ruleset) -> tuple[str, ...]:
+    """Recommended actions of several rules, each once, in order."""
+    by_id = {rule.id: rule for rule in ruleset.rules}
+    seen: dict[str, None] = {}
+    for rule_id in rule_ids:
+        if rule_id in by_id:
+            seen.update(dict.fromkeys(by_id[rule_id].recommended_actions))
+    return tuple(seen)

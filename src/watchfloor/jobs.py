@@ -1,0 +1,216 @@
+"""Background work: the list of jobs, and the threads that run them.
+
+A job takes no input. It reads what is and what should be, moves one towards the other, and may be run twice, by two
+servers, or never at the right moment: the next run finds what is left. A nudge makes it run at once, a timer makes
+sure that it runs anyway. Above ``detection``, ``response`` and ``registry``; ``app`` starts them. To add one: a function
+and a line in ``JOBS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from watchfloor.detection.changed_tools import report_changed_tools
+from watchfloor.detection.rules import Ruleset, shipped
+from watchfloor.detection.runner import Detector
+from watchfloor.identity.providers import KeySets
+from watchfloor.model.errors import WatchfloorError
+from watchfloor.registry import pinning, policies
+from watchfloor.response import holds
+from watchfloor.storage.activity import Activity
+from watchfloor.storage.control import SqlControlStore, utc_now
+from watchfloor.storage.ports import EventStore, QueryCompiler, Scope
+from watchfloor.storage.vault import Vault
+
+_log = logging.getLogger(__name__)
+
+_MOST_ROUNDS: Final = 200
+"""How many slices one run of detection works off before it lets others see that it is alive."""
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What jobs work with."""
+
+    control: SqlControlStore
+    events: EventStore
+    compiler: QueryCompiler
+    vault: Vault
+    key_sets: KeySets | None = None
+    tenant: str = "default"
+    ruleset: Ruleset = field(default_factory=shipped)
+    now: Callable[[], datetime] = utc_now
+
+    @property
+    def activity(self) -> Activity:
+        """The event store, asked within this tenant."""
+        return Activity(self.events, self.compiler, Scope(tenants=(self.tenant,)))
+
+
+# -- the jobs -----------------------------------------------------------------------------------------------------
+
+
+def run_detection(context: JobContext) -> None:
+    """Judge events that nobody has judged yet."""
+    detector = Detector(context.control, context.activity, context.ruleset)
+    for _ in range(_MOST_ROUNDS):
+        if not detector.run().is_behind:
+            return
+
+
+def create_holds_from_events(context: JobContext) -> None:
+    """Ask operators about calls that were held."""
+    while holds.create_holds(context.control, context.activity) >= holds.BATCH:
+        pass
+
+
+def expire_holds(context: JobContext) -> None:
+    """Close holds that nobody answered, and forget answers that can no longer be used."""
+    holds.expire_holds(context.control)
+
+
+def record_policy_sets(context: JobContext) -> None:
+    """Remember what the hash of the policies in force stands for, so that decisions can be replayed."""
+    with context.control.read() as tx:
+        if policies.find_set(tx, policies.current_set(tx).hash) is not None:
+            return
+    with context.control.tx("system:policies", audited=False) as tx:
+        policies.record_set(tx)
+
+
+def refresh_tool_lists(context: JobContext) -> None:
+    """Ask every tool server what it lists, and compare with what was approved."""
+    failed = asyncio.run(pinning.refresh_all(context.control, context.vault))
+    for server_id, problem in failed.items():
+        _log.warning("tool server %s: %s", server_id, problem)
+    watch_tools(context)
+
+
+def watch_tools(context: JobContext) -> None:
+    """Raise an alert about every tool that no longer is what was approved."""
+    report_changed_tools(context.control, context.ruleset, context.tenant)
+
+
+def refresh_identity_keys(context: JobContext) -> None:
+    """Fetch identity providers' keys before they get stale, so that no exchange has to wait for them."""
+    if context.key_sets is not None:
+        context.key_sets.refresh_due()
+
+
+def checkpoint_audit(context: JobContext) -> None:
+    """Vouch for the audit log's newest entries."""
+    context.control.checkpoint()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job and how often it runs at least."""
+
+    run: Callable[[JobContext], None]
+    every_seconds: float
+
+    @property
+    def name(self) -> str:
+        """How it is nudged, logged and measured."""
+        return self.run.__name__
+
+
+JOBS: Final = (
+    Job(run_detection, 1),
+    Job(create_holds_from_events, 1),
+    Job(expire_holds, 5),
+    Job(record_policy_sets, 60),
+    Job(refresh_tool_lists, 300),
+    Job(watch_tools, 60),
+    Job(refresh_identity_keys, 30),
+    Job(checkpoint_audit, 30),
+)
+"""Every job."""
+
+
+# -- running them -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class JobStatus:
+    """How one job fares. ``slowest_seconds``: its longest run so far."""
+
+    name: str
+    every_seconds: float
+    last_success: datetime | None = None
+    last_error: str = ""
+    runs: int = 0
+    failures: int = 0
+    slowest_seconds: float = 0.0
+
+
+class Jobs:
+    """Runs jobs, each in a thread of its own, so that a slow tool server never delays detection."""
+
+    def __init__(self, context: JobContext, jobs: Sequence[Job] = JOBS) -> None:
+        self._context = context
+        self._jobs = {job.name: job for job in jobs}
+        self._status = {job.name: JobStatus(job.name, job.every_seconds) for job in jobs}
+        self._wake = {name: threading.Event() for name in self._jobs}
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start every thread; each job runs at once."""
+        for name in self._jobs:
+            thread = threading.Thread(target=self._loop, args=(name,), name=f"job {name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ask every job to end after its run, and wait up to ``timeout`` seconds for all of them together."""
+        self._stopping.set()
+        for event in self._wake.values():
+            event.set()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def nudge(self, name: str) -> None:
+        """Make a job run at once; a name that is none is ignored, as the timer makes up for it."""
+        event = self._wake.get(name)
+        if event is not None:
+            event.set()
+
+    def health(self) -> list[JobStatus]:
+        """How each job fares, in the order of the list."""
+        return [self._status[name] for name in self._jobs]
+
+    def run_now(self, name: str) -> None:
+        """One run in the caller's thread; what goes wrong is noted, never raised."""
+        job, status = self._jobs[name], self._status[name]
+        started = time.monotonic()
+        status.runs += 1
+        try:
+            job.run(self._context)
+        except WatchfloorError as error:
+            status.failures += 1
+            status.last_error = str(error) or type(error).__name__
+            _log.warning("job %s: %s", name, error)
+        except Exception as error:
+            # One job that fails must not take the others along; the next run may find a mended world.
+            status.failures += 1
+            status.last_error = f"{type(error).__name__}: see the log"
+            _log.exception("job %s failed", name)
+        else:
+            status.last_success, status.last_error = self._context.now(), ""
+        status.slowest_seconds = max(status.slowest_seconds, time.monotonic() - started)
+
+    def _loop(self, name: str) -> None:
+        wake, every = self._wake[name], self._jobs[name].every_seconds
+        while not self._stopping.is_set():
+            wake.clear()
+            self.run_now(name)
+            wake.wait(every)

@@ -1,0 +1,118 @@
+"""The portal as one ASGI application: routers, errors, walls.
+
+``watchfloor.app`` calls ``build_portal`` with everything it needs; nothing is opened or started here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
+
+from watchfloor import __version__
+from watchfloor.model.errors import NotFound, WatchfloorError
+from watchfloor.model.people import Permission
+from watchfloor.portal import (
+    action_pages,
+    admin,
+    auth,
+    decisions,
+    health,
+    holds,
+    incident_pages,
+    pages,
+    policies,
+    problems,
+    setup,
+    soc,
+)
+from watchfloor.portal.auth import PUBLIC, Viewer, permit
+from watchfloor.portal.deps import PortalDeps
+from watchfloor.portal.health import Counts
+from watchfloor.portal.html import h
+from watchfloor.portal.layout import small_page
+from watchfloor.portal.problems import Unauthenticated
+from watchfloor.portal.sts import build_sts_router
+from watchfloor.portal.walls import Walls
+
+__all__ = ["PortalDeps", "build_portal"]
+
+_ROUTERS: Final = (
+    health.router, auth.router, admin.router, soc.router, decisions.router, policies.router, holds.router,
+    setup.router, pages.router, incident_pages.router, action_pages.router,
+)  # fmt: skip
+_STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
+
+
+@cache
+def _static(name: str) -> bytes:
+    return resources.files("watchfloor.portal").joinpath("static", name).read_bytes()
+
+
+def _is_page(request: Request) -> bool:
+    return "pages" in getattr(request.scope.get("route"), "tags", ())
+
+
+def _on_page_error(request: Request, error: WatchfloorError) -> Response:
+    if isinstance(error, Unauthenticated):
+        return setup.to_sign_in(request)
+    status, title = problems.status_of(error)
+    return small_page(
+        title, h("p", str(error), role="alert"), h("p", h("a", "Overview", href="/", cls="button")), status=status
+    )
+
+
+def build_portal(deps: PortalDeps) -> FastAPI:
+    """The portal's application over ``deps``; with ``deps.tokens`` it includes the token service's routes."""
+    app = FastAPI(
+        title="Watchfloor",
+        version=__version__,
+        description="The API of the security operations centre for AI agents.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.deps = deps
+    app.state.counts = Counts()
+    problems.install(app)
+
+    def on_error(request: Request, error: Exception) -> Any:
+        assert isinstance(error, WatchfloorError)
+        return _on_page_error(request, error) if _is_page(request) else problems.answer(error, request.url.path)
+
+    app.add_exception_handler(WatchfloorError, on_error)
+    for router in _ROUTERS:
+        app.include_router(router)
+    if deps.tokens is not None:
+        app.include_router(build_sts_router(deps.tokens), dependencies=[PUBLIC])
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    def openapi(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)]) -> Response:
+        """This API, described."""
+        return JSONResponse(app.openapi())
+
+    @app.get("/static/{name}", dependencies=[PUBLIC], include_in_schema=False)
+    def static(name: str) -> Response:
+        """Style and icon of the pages."""
+        if name not in _STATIC:
+            raise NotFound(f"there is no file {name!r}.", where="static")
+        return Response(_static(name), media_type=_STATIC[name], headers={"Cache-Control": "public, max-age=300"})
+
+    app.add_middleware(Walls, max_body_bytes=deps.max_body_bytes, is_https=deps.is_https, counts=app.state.counts)
+    return app
+
+
+def route_table(app: FastAPI) -> list[str]:
+    """Every route as ``METHOD path permission``, sorted. A route that declares none, or two, says so."""
+    lines = []
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        found = auth.declared([d.call for d in dependant.dependencies]) if dependant else []
+        mark = found[0] if len(found) == 1 else "+".join(found) or "NONE"
+        lines += [f"{method} {route.path} {mark}" for method in route.methods or ("?",) if method != "HEAD"]
+    return sorted(lines)

@@ -1,0 +1,546 @@
+"""Shapes of answers: what the API shows of each thing.
+
+Pydantic models, each with the one function that makes it. Nothing secret has a field here: no hash, no sealed value, no
+token. Above the model and the repositories; routers return these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from watchfloor.detection.story import events_of, join_reasons, tell
+from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
+from watchfloor.model.cases import Alert, AlertStatus, Classification, Entity, Incident, IncidentStatus
+from watchfloor.model.people import RiskLevel
+from watchfloor.model.verdicts import Severity
+from watchfloor.registry.inventory import AgentDetail, ServerDetail
+from watchfloor.registry.lifecycle import verbs
+from watchfloor.response.catalog import Action
+from watchfloor.response.runner import Performed
+from watchfloor.storage.actions import ActionRecord, AuditEntry, Hold, HoldStatus
+from watchfloor.storage.inventory import Agent, Binding, Tool
+from watchfloor.storage.people import User
+from watchfloor.storage.policies import PolicyVersion
+
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    """Some of many. ``next`` goes into the parameter that the route names, to get what follows; null: that was all."""
+
+    items: list[T]
+    next: str | None = None
+
+
+def page(items: Sequence[T], limit: int, key: str) -> Page[T]:
+    """A page whose last item's ``key`` leads on, if it is full."""
+    last = str(getattr(items[-1], key)) if items and len(items) >= limit else None
+    return Page[T](items=list(items), next=last)
+
+
+# -- cases --------------------------------------------------------------------------------------------------------
+
+
+class EntityView(BaseModel):
+    """A thing involved, with its role."""
+
+    kind: str
+    id: str
+    name: str
+    role: str
+
+
+def entity_views(entities: Iterable[Entity]) -> list[EntityView]:
+    """Entities as shown."""
+    return [EntityView(kind=e.kind.value, id=e.id, name=e.name, role=e.role.value) for e in entities]
+
+
+class AlertView(BaseModel):
+    """An alert."""
+
+    id: str
+    rule_id: str
+    title: str
+    description: str
+    severity: Severity
+    status: AlertStatus
+    tactic: str
+    attempted_tactic: str
+    techniques: list[str]
+    entities: list[EntityView]
+    evidence: list[str]
+    count: int
+    recommended_actions: list[str]
+    actions: list[str]
+    incident_id: str | None
+    join_reason: str
+    first_activity: datetime
+    last_activity: datetime
+    created_at: datetime
+
+
+def alert_view(alert: Alert) -> AlertView:
+    """An alert as shown."""
+    draft = alert.draft
+    return AlertView(
+        id=alert.id,
+        rule_id=draft.rule_id,
+        title=draft.title,
+        description=draft.description,
+        severity=draft.severity,
+        status=alert.status,
+        tactic=draft.tactic,
+        attempted_tactic=draft.detail.get("attempted_tactic", draft.tactic),
+        techniques=list(draft.techniques),
+        entities=entity_views(draft.entities),
+        evidence=list(draft.evidence),
+        count=draft.detail.get("count", len(draft.evidence)),
+        recommended_actions=list(draft.recommended_actions),
+        actions=list(draft.detail.get("actions", ())),
+        incident_id=alert.incident_id,
+        join_reason=alert.join_reason,
+        first_activity=draft.first_activity,
+        last_activity=draft.last_activity,
+        created_at=alert.created_at,
+    )
+
+
+class EventView(BaseModel):
+    """One event that alerts point to."""
+
+    id: str
+    at: datetime
+    invocation: str
+    action: str
+    user: str
+    agent: str
+    server: str
+    tool: str
+    verdict: str
+    reason: str
+    address: str
+    stopped: bool
+    jailbreak: bool
+
+
+class IncidentView(BaseModel):
+    """An incident in a list."""
+
+    id: str
+    title: str
+    description: str
+    severity: Severity
+    status: IncidentStatus
+    classification: Classification
+    assigned_to: str | None
+    redirect_to: str | None
+    alert_count: int
+    entities: list[EntityView]
+    first_activity: datetime
+    last_activity: datetime
+    created_at: datetime
+    updated_at: datetime
+
+
+class IncidentDetailView(IncidentView):
+    """An incident with its alerts, events and what was done about it."""
+
+    alerts: list[AlertView]
+    events: list[EventView]
+    recommended_actions: list[str]
+    records: list[RecordView]
+
+
+def _incident_fields(incident: Incident, alerts: Sequence[Alert]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "id": incident.id,
+        "title": incident.title,
+        "description": incident.description,
+        "severity": incident.severity,
+        "status": incident.status,
+        "classification": incident.classification,
+        "assigned_to": incident.assigned_to,
+        "redirect_to": incident.redirect_to,
+        "alert_count": len(incident.alert_ids),
+        "entities": entity_views(incident.entities),
+        "first_activity": incident.first_activity,
+        "last_activity": incident.last_activity,
+        "created_at": incident.created_at,
+        "updated_at": incident.updated_at,
+    }
+    if not incident.title and alerts:
+        # Cut down for a viewer who may see only some of the alerts: its story is told from those alone.
+        story = tell(alerts)
+        fields |= {"title": story.title, "description": story.description, "severity": story.severity}
+    return fields
+
+
+def incident_view(incident: Incident, alerts: Sequence[Alert]) -> IncidentView:
+    """An incident as shown; ``alerts`` are those that the viewer may see."""
+    return IncidentView(**_incident_fields(incident, alerts))
+
+
+def incident_detail_view(
+    incident: Incident, alerts: Sequence[Alert], records: Sequence[ActionRecord], *, with_events: bool
+) -> IncidentDetailView:
+    """An incident with everything that the viewer may see of it."""
+    if not incident.title:
+        reasons = join_reasons(alerts)
+        alerts = [replace(a, join_reason=reasons[a.id]) for a in alerts]
+    advice = dict.fromkeys(
+        text
+        for alert in sorted(alerts, key=lambda a: (-a.draft.severity.rank, a.id))
+        for text in alert.draft.recommended_actions
+    )
+    return IncidentDetailView(
+        **_incident_fields(incident, alerts),
+        alerts=[alert_view(a) for a in sorted(alerts, key=lambda a: (a.draft.first_activity, a.id))],
+        events=[EventView(**event) for event in events_of(alerts)] if with_events else [],
+        recommended_actions=list(advice),
+        records=[record_view(r) for r in records],
+    )
+
+
+# -- response -----------------------------------------------------------------------------------------------------
+
+
+class RecordView(BaseModel):
+    """Proof that something was done."""
+
+    id: str
+    action: str
+    subject: str
+    actor: str
+    status: str
+    detail: dict[str, Any]
+    incident_id: str | None
+    created_at: datetime | None
+
+
+def record_view(record: ActionRecord) -> RecordView:
+    """An action record as shown."""
+    return RecordView(
+        id=record.id,
+        action=record.action,
+        subject=record.subject,
+        actor=record.actor,
+        status=record.status,
+        detail=dict(record.detail),
+        incident_id=record.incident_id,
+        created_at=record.created_at,
+    )
+
+
+class PerformedView(BaseModel):
+    """What was done, and when it held: no call that starts after ``acknowledged_at`` on this host escapes it."""
+
+    record: str
+    action: str
+    subject: str
+    revision: int | None
+    epoch: int | None
+    committed_at: datetime
+    acknowledged_at: datetime
+    proof: dict[str, Any]
+    undo: str | None
+    no_undo: str
+
+
+def performed_view(done: Performed) -> PerformedView:
+    """An action as acknowledged."""
+    return PerformedView(
+        record=done.record_id,
+        action=done.action,
+        subject=done.subject,
+        revision=done.revision,
+        epoch=done.epoch,
+        committed_at=done.committed_at,
+        acknowledged_at=done.acknowledged_at,
+        proof=dict(done.proof),
+        undo=done.undo,
+        no_undo=done.no_undo,
+    )
+
+
+class ActionView(BaseModel):
+    """An action that an operator can take; ``may`` says whether this one may."""
+
+    id: str
+    title: str
+    subject: str
+    permission: str
+    says: str
+    undo: str | None
+    no_undo: str
+    needs_reason: bool
+    may: bool
+
+
+def action_view(action: Action, may: bool) -> ActionView:
+    """An action as shown."""
+    return ActionView(
+        id=action.id,
+        title=action.title,
+        subject=action.subject,
+        permission=action.permission.value,
+        says=action.says,
+        undo=action.undo,
+        no_undo=action.no_undo,
+        needs_reason=action.needs_reason,
+        may=may,
+    )
+
+
+class HoldView(BaseModel):
+    """A call that waits, or waited, for an operator."""
+
+    id: str
+    invocation_id: str
+    payload_hash: str
+    agent_id: str
+    user_id: str | None
+    server_id: str
+    tool: str
+    reason: str
+    status: HoldStatus
+    created_at: datetime
+    expires_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+
+
+def hold_view(hold: Hold) -> HoldView:
+    """A hold as shown."""
+    return HoldView.model_validate(hold, from_attributes=True)
+
+
+class AuditView(BaseModel):
+    """An entry of the audit log."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    hash: str
+
+
+def audit_view(entry: AuditEntry) -> AuditView:
+    """An audit entry as shown."""
+    return AuditView.model_validate(entry, from_attributes=True)
+
+
+# -- registry and people ------------------------------------------------------------------------------------------
+
+
+class AgentView(BaseModel):
+    """An agent in a list. The counts are of unresolved alerts."""
+
+    id: str
+    name: str
+    description: str
+    state: AgentState
+    version: str
+    platform: str
+    model: str
+    risk: RiskLevel
+    maker_id: str | None
+    owner_id: str | None
+    sponsor_id: str | None
+    high_alerts: int
+    critical_alerts: int
+    created_at: datetime
+    updated_at: datetime
+    updated_by: str
+
+
+class BindingView(BaseModel):
+    """An agent may use a tool."""
+
+    agent_id: str
+    server_id: str
+    tool: str
+    credential_owner: CredentialOwner
+    scope: Scope
+
+
+class AgentVersionView(BaseModel):
+    """A build of an agent."""
+
+    version: str
+    manifest_hash: str
+    created_at: datetime
+    created_by: str
+
+
+class AgentDetailView(AgentView):
+    """An agent with its builds, what it may use and what it declares of itself."""
+
+    epoch: int
+    verbs: list[str]
+    versions: list[AgentVersionView]
+    bindings: list[BindingView]
+    manifest: dict[str, Any]
+    alerts: list[AlertView]
+    records: list[RecordView]
+
+
+def _agent_fields(agent: Agent, high: int, critical: int) -> dict[str, Any]:
+    names = (
+        "id", "name", "description", "state", "version", "platform", "model", "risk", "maker_id", "owner_id",
+        "sponsor_id", "created_at", "updated_at", "updated_by",
+    )  # fmt: skip
+    return {n: getattr(agent, n) for n in names} | {"high_alerts": high, "critical_alerts": critical}
+
+
+def agent_view(agent: Agent, high: int = 0, critical: int = 0) -> AgentView:
+    """An agent as shown in a list."""
+    return AgentView(**_agent_fields(agent, high, critical))
+
+
+def binding_view(binding: Binding) -> BindingView:
+    """A binding as shown; its credential stays in the vault."""
+    return BindingView.model_validate(binding, from_attributes=True)
+
+
+def agent_detail_view(
+    detail: AgentDetail, high: int, critical: int, alerts: Sequence[Alert], records: Sequence[ActionRecord]
+) -> AgentDetailView:
+    """An agent with everything around it that the viewer may see."""
+    return AgentDetailView(
+        **_agent_fields(detail.agent, high, critical),
+        epoch=detail.agent.epoch,
+        verbs=[v.value for v in verbs(detail.agent.state)],
+        versions=[AgentVersionView.model_validate(v, from_attributes=True) for v in detail.versions],
+        bindings=[binding_view(b) for b in detail.bindings],
+        manifest=dict(detail.agent.manifest),
+        alerts=[alert_view(a) for a in alerts],
+        records=[record_view(r) for r in records],
+    )
+
+
+class ToolView(BaseModel):
+    """A tool. ``approved`` and ``observed`` are its definitions, where they are known."""
+
+    server_id: str
+    name: str
+    description: str
+    effect: ToolEffect
+    pin_state: PinState
+    pin: str
+    observed_hash: str
+    is_blocked: bool
+    allow_when_stale: bool
+    approved: dict[str, Any] | None
+    observed: dict[str, Any] | None
+    updated_at: datetime
+
+
+def tool_view(tool: Tool) -> ToolView:
+    """A tool as shown."""
+    definitions: Mapping[str, Any] = tool.definition
+    return ToolView(
+        server_id=tool.server_id,
+        name=tool.name,
+        description=tool.description,
+        effect=tool.effect,
+        pin_state=tool.pin_state,
+        pin=tool.pin,
+        observed_hash=tool.observed_hash,
+        is_blocked=tool.is_blocked,
+        allow_when_stale=tool.allow_when_stale,
+        approved=definitions.get("approved"),
+        observed=definitions.get("observed"),
+        updated_at=tool.updated_at,
+    )
+
+
+class ServerView(BaseModel):
+    """A tool server with its tools and the agents that are bound to it."""
+
+    id: str
+    name: str
+    description: str
+    url: str
+    state: ServerState
+    is_trusted: bool
+    has_credential: bool
+    timeout_seconds: float
+    tools_listed_at: datetime | None
+    tools_list_error: str | None
+    tools: list[ToolView]
+    bindings: list[BindingView]
+
+
+def server_view(detail: ServerDetail) -> ServerView:
+    """A tool server as shown."""
+    server = detail.server
+    return ServerView(
+        id=server.id,
+        name=server.name,
+        description=server.description,
+        url=server.url,
+        state=server.state,
+        is_trusted=server.is_trusted,
+        has_credential=server.credential_id is not None,
+        timeout_seconds=server.timeout_seconds,
+        tools_listed_at=server.tools_listed_at,
+        tools_list_error=server.tools_list_error,
+        tools=[tool_view(t) for t in detail.tools],
+        bindings=[binding_view(b) for b in detail.bindings],
+    )
+
+
+class UserView(BaseModel):
+    """A user of agents."""
+
+    id: str
+    name: str
+    upn: str
+    issuer: str
+    subject: str
+    is_enabled: bool
+    risk: RiskLevel
+    must_reset_password: bool
+    not_before: datetime | None
+    epoch: int
+    groups: list[str]
+
+
+def user_view(user: User) -> UserView:
+    """A user as shown."""
+    return UserView.model_validate(user, from_attributes=True)
+
+
+class UserDetailView(UserView):
+    """A user with what the viewer may see of their alerts and incidents."""
+
+    alerts: list[AlertView]
+    incidents: list[IncidentView]
+    records: list[RecordView]
+
+
+class PolicyView(BaseModel):
+    """A version of a policy; ``body`` is as its file says it."""
+
+    id: str
+    version: int
+    is_current: bool
+    published_at: datetime
+    published_by: str
+    body: dict[str, Any]
+
+
+def policy_view(policy: PolicyVersion) -> PolicyView:
+    """A policy as shown."""
+    return PolicyView.model_validate(policy, from_attributes=True)
+
+
+IncidentDetailView.model_rebuild()
+AgentDetailView.model_rebuild()

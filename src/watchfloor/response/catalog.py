@@ -1,0 +1,198 @@
+"""Every action an operator can take: who may, what must hold, what it does, how it is undone. One visible list.
+
+Each action's ``effect`` runs inside the runner's transaction, after permission, reason and rate have been checked; it
+checks what only it can know, changes state through ``registry``, ``identity`` or ``storage``, and returns what shows
+that it worked. To add one: a function here, a line in ``ACTIONS``, a page in docs/actions.md (checked by test).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from watchfloor.identity import sessions
+from watchfloor.model.agents import ToolEffect
+from watchfloor.model.errors import Conflict, Denied, NotFound
+from watchfloor.model.people import Permission
+from watchfloor.registry import inventory as registry
+from watchfloor.registry import pinning
+from watchfloor.storage import actions, inventory
+from watchfloor.storage.actions import Hold
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+
+APPROVAL_LIFETIME: Final = timedelta(minutes=10)
+"""How long an approved call may take to come back, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator asks for."""
+
+    subject_id: str
+    reason: str
+    incident_id: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` of an action by one operator within ``window``: a stolen account must not stop the company."""
+
+    count: int
+    window: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action. ``subject`` is the kind of thing that it is done to; ``undo`` the action that takes it back."""
+
+    id: str
+    title: str
+    subject: str
+    permission: Permission
+    says: str
+    """What will happen, for whoever is asked to confirm it."""
+    effect: Callable[[ControlTx, Order], Mapping[str, Any]]
+    undo: str | None
+    no_undo: str = ""
+    """Why nothing takes it back, and what to do instead."""
+    rate: Rate = field(default_factory=lambda: Rate(60))
+    needs_reason: bool = True
+    stops: bool = False
+    """Whether it takes something away from somebody: asked about in red."""
+
+
+def _block_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    before = inventory.find_agent(tx, order.subject_id)
+    agent = registry.block(tx, order.subject_id, order.reason)
+    if before is not None and before.state is agent.state:
+        raise Conflict(f"agent {agent.id} is blocked already.", where="agent")
+    return {"state": agent.state.value, "agent_epoch": agent.epoch}
+
+
+def _unblock_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    agent = registry.unblock(tx, order.subject_id, order.reason)
+    return {"state": agent.state.value, "agent_epoch": agent.epoch}
+
+
+def _revoke_user_sessions(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    revoked = sessions.revoke_user(tx, order.subject_id, order.reason)
+    return {
+        "user_epoch": revoked.epoch,
+        "sign_ins_count_from": revoked.not_before.isoformat() if revoked.not_before else None,
+    }
+
+
+def _waiting_hold(tx: ControlTx, order: Order) -> Hold:
+    hold = actions.find_hold(tx, order.subject_id)
+    if hold is None:
+        raise NotFound(f"there is no hold {order.subject_id!r}.", where="hold")
+    # INVARIANT: nobody answers their own call. The same id is the same person, among users and operators alike.
+    if hold.user_id == tx.actor:
+        raise Denied("The call was made for you, so somebody else has to decide about it.")
+    return hold
+
+
+def _approve_hold(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    hold = _waiting_hold(tx, order)
+    valid_until = max(hold.expires_at, tx.now + APPROVAL_LIFETIME)
+    return _answered(
+        tx, actions.answer_hold(tx, hold.id, approved=True, valid_until=valid_until), "hold:approve", order
+    )
+
+
+def _decline_hold(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    hold = _waiting_hold(tx, order)
+    answered = actions.answer_hold(tx, hold.id, approved=False, valid_until=hold.expires_at)
+    return _answered(tx, answered, "hold:decline", order)
+
+
+def _answered(tx: ControlTx, hold: Hold, action: str, order: Order) -> Mapping[str, Any]:
+    proof = {
+        "status": hold.status.value,
+        "invocation_id": hold.invocation_id,
+        "payload_hash": hold.payload_hash,
+        "valid_until": hold.expires_at.isoformat(),
+    }
+    tx.audit(action, f"hold/{hold.id}", {**proof, **({"reason": order.reason} if order.reason else {})})
+    return proof
+
+
+def _tool(order: Order) -> tuple[str, str]:
+    server_id, _, name = order.subject_id.partition("/")
+    return server_id, name
+
+
+def _block_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    tool = registry.set_tool_blocked(tx, *_tool(order), True, order.reason)
+    return {"is_blocked": tool.is_blocked}
+
+
+def _unblock_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    tool = registry.set_tool_blocked(tx, *_tool(order), False, order.reason)
+    return {"is_blocked": tool.is_blocked}
+
+
+def _approve_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    effect = order.parameters.get("effect")
+    tool = pinning.approve_tool(
+        tx,
+        *_tool(order),
+        observed=order.parameters.get("observed") or None,
+        effect=ToolEffect(effect) if effect else None,
+    )
+    return {"pin": tool.pin, "pin_state": tool.pin_state.value, "effect": tool.effect.value}
+
+
+ACTIONS: Final[dict[str, Action]] = {
+    a.id: a
+    for a in (
+        Action(
+            "block_agent", "Block the agent", "agent", Permission.AGENT_BLOCK,
+            "Every tool call of this agent is refused from now on, for everybody, and its tokens are dead.",
+            _block_agent, undo="unblock_agent", rate=Rate(30), stops=True,
+        ),
+        Action(
+            "unblock_agent", "Unblock the agent", "agent", Permission.AGENT_BLOCK,
+            "The agent works again as it was declared. Tokens from before the block stay dead.",
+            _unblock_agent, undo="block_agent", rate=Rate(30),
+        ),
+        Action(
+            "revoke_user_sessions", "Revoke the user's sessions", "user", Permission.USER_REVOKE,
+            "Every session of this user ends: the next call of every agent on their behalf is refused.",
+            _revoke_user_sessions, undo=None, no_undo="The user signs in again.", rate=Rate(20), stops=True,
+        ),
+        Action(
+            "approve_hold", "Approve the call", "hold", Permission.HOLD_DECIDE,
+            "Exactly this call, with exactly these arguments, is let out once.",
+            _approve_hold, undo=None, no_undo="The approval is used up by the call, and expires.",
+            rate=Rate(120), needs_reason=False,
+        ),
+        Action(
+            "approve_tool", "Approve the tool's definition", "tool", Permission.REGISTRY_WRITE,
+            "Calls to the tool are allowed again, with the definition that its server listed last.",
+            _approve_tool, undo="block_tool", needs_reason=False,
+        ),
+        Action(
+            "decline_hold", "Decline the call", "hold", Permission.HOLD_DECIDE,
+            "The call is refused for good; the agent may ask again with another one.",
+            _decline_hold, undo=None, no_undo="The agent may make the call again and is held again.",
+            rate=Rate(120), needs_reason=False, stops=True,
+        ),
+        Action(
+            "block_tool", "Block the tool", "tool", Permission.REGISTRY_WRITE,
+            "Every call to this tool is refused, whichever agent makes it.",
+            _block_tool, undo="unblock_tool", stops=True,
+        ),
+        Action(
+            "unblock_tool", "Unblock the tool", "tool", Permission.REGISTRY_WRITE,
+            "Agents that are bound to this tool may call it again.",
+            _unblock_tool, undo="block_tool",
+        ),
+    )
+}  # fmt: skip
+"""Every action by id."""
