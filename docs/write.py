@@ -1,12 +1,13 @@
-"""Writes the reference pages that are derived from code: settings.md and tables.md. ``make docs`` runs it.
+"""Writes the reference pages that are derived from code: settings.md, tables.md, the tables of policies.md.
 
-``tests/test_docs.py`` fails when a page differs from what this would write.
+``make docs`` runs it; ``tests/test_docs.py`` fails when a page differs from what this would write.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from watchfloor.guard import reference
 from watchfloor.settings import FIELDS
 from watchfloor.storage.tables import TABLES
 
@@ -45,7 +46,12 @@ def tables_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "tables.md": tables_page}
+def policies_page() -> str:
+    """The page on policies, its generated tables written anew."""
+    return reference.render((HERE / "policies.md").read_text("utf-8"))
+
+
+PAGES = {"settings.md": settings_page, "tables.md": tables_page, "policies.md": policies_page}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():

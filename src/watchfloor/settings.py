@@ -80,13 +80,14 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fiel
 
 
 def _parse(name: str, value: Any, where: str) -> Any:
-    kind = type(FIELDS[name].default)
+    default: Any = FIELDS[name].default
+    kind: type[Any] = type(default) if not isinstance(default, Path) else Path
     if isinstance(value, str) and kind is not str:
         text = value.strip()
         try:
             if kind is bool:
                 return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
-            return Path(text) if issubclass(kind, Path) else kind(text)
+            return kind(text)
         except (KeyError, ValueError):
             raise InputError(f"{value!r} is not a valid {kind.__name__}", where=where) from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -109,7 +110,7 @@ def load(
     """Settings from all sources. Raises ``InputError`` that names the source of a wrong or unknown one."""
     values: dict[str, Any] = {}
     overrides = {k: v for k, v in (overrides or {}).items() if v is not None}
-    data = Path(overrides.get("data") or environment.get("WATCHFLOOR_DATA") or FIELDS["data"].default)
+    data = Path(overrides.get("data") or environment.get("WATCHFLOOR_DATA") or "data")
     if config is None and (data / "watchfloor.toml").is_file():
         config = data / "watchfloor.toml"
     if config is not None:

@@ -1,0 +1,132 @@
+"""Builds everything: from settings to the parts of each process, in reading order.
+
+The only module besides ``cli`` that knows settings. Nothing connects or opens before a function here is called; what a
+function opened, ``close`` of its result closes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+from watchfloor import content
+from watchfloor.identity import keys, setup
+from watchfloor.identity.operators import Operators
+from watchfloor.identity.sts import TokenService, TokenSettings
+from watchfloor.jobs import JobContext, Jobs, JobStatus
+from watchfloor.portal.app import build_portal
+from watchfloor.portal.deps import PortalDeps
+from watchfloor.registry import policies
+from watchfloor.settings import Settings
+from watchfloor.storage.audit_files import Checkpoints
+from watchfloor.storage.compiler import KqlCompiler
+from watchfloor.storage.control import SqlControlStore
+from watchfloor.storage.epoch import EpochFile
+from watchfloor.storage.files import write_secret_file
+from watchfloor.storage.remote import RemoteStore
+from watchfloor.storage.vault import Vault
+
+_PRIVATE: Final = 0o700
+
+
+def make_directories(data: Path) -> None:
+    """The data directory with what every process expects in it; nobody else on the machine may look inside."""
+    for name in ("", "keys", "run", "run/holds", "spool", "logs"):
+        (data / name).mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+
+
+@dataclass(frozen=True)
+class Server:
+    """The control plane's parts. ``start`` sets its background threads going."""
+
+    portal: FastAPI
+    control: SqlControlStore
+    events: RemoteStore
+    epoch: EpochFile
+    jobs: Jobs
+    stopping: threading.Event
+
+    def start(self) -> None:
+        """Start the heartbeat and the jobs."""
+        threading.Thread(
+            target=self.control.follow, args=(self.epoch, self.stopping), name="heartbeat", daemon=True
+        ).start()
+        self.jobs.start()
+
+    def close(self) -> None:
+        """Stop the threads and let go of files and databases."""
+        self.jobs.stop()
+        self.stopping.set()
+        self.control.close()
+        self.events.close()
+
+
+def build_server(settings: Settings) -> Server:
+    """The control plane on ``settings.data``: migrated, with keys, shipped policies and a local administrator.
+
+    On an installation that nobody has set up yet, ``run/setup.url`` holds the one-time link. Raises ``WatchfloorError``
+    if state cannot be opened.
+    """
+    data = settings.data.absolute()
+    make_directories(data)
+    epoch = EpochFile.create(data / "epoch")
+    vault = Vault.open(data / "keys" / "vault.key")
+    checkpoints = Checkpoints.open(data / "keys" / "audit.key", data / "audit-checkpoints.jsonl")
+    control = SqlControlStore.open(settings.effective_database_url, epoch=epoch, checkpoints=checkpoints)
+    events = RemoteStore(data / "run" / "store.sock")
+    compiler = KqlCompiler()
+
+    with control.tx("system:start") as tx:
+        policies.publish_defaults(tx, content.policies())
+        keys.ensure_signing_key(tx, vault)
+        setup_token = setup.ensure_setup_token(tx)
+        tx.audit("server:start", "server", {"host": settings.host, "port": settings.port})
+    _offer_setup(data / "run" / "setup.url", settings, setup_token)
+
+    operators = Operators(control)
+    _keep_admin_token(operators, data / "run" / "admin.token")
+    tokens = TokenService(
+        control,
+        vault,
+        TokenSettings(settings.issuer, settings.effective_gateway_url, token_seconds=settings.token_seconds),
+    )
+    jobs = Jobs(JobContext(control, events, compiler, vault, key_sets=tokens.key_sets))
+
+    def job_health() -> Sequence[JobStatus]:
+        return jobs.health()
+
+    portal = build_portal(
+        PortalDeps(
+            control=control,
+            events=events,
+            compiler=compiler,
+            vault=vault,
+            operators=operators,
+            epoch=epoch.revision,
+            public_url=settings.effective_server_url,
+            gateway_url=settings.effective_gateway_url,
+            tokens=tokens,
+            nudge=jobs.nudge,
+            jobs=job_health,
+            max_body_bytes=settings.max_body_bytes,
+        )
+    )
+    return Server(portal, control, events, epoch, jobs, threading.Event())
+
+
+def _offer_setup(path: Path, settings: Settings, token: str | None) -> None:
+    if token is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_secret_file(path, f"{settings.effective_server_url}/setup?token={token}".encode())
+
+
+def _keep_admin_token(operators: Operators, path: Path) -> None:
+    """A restart must not end what the administrator of this machine is doing: a token that still works stays."""
+    if not path.exists() or operators.find_session(path.read_text("utf-8").strip()) is None:
+        operators.write_local_admin_token(path)
