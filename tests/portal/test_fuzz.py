@@ -16,7 +16,7 @@ TEXT = st.text(max_size=60) | st.sampled_from(
      "9" * 30, "\U0001d518", "inc_" + "0" * 26, "2026-11-03", "NaN", "*/*", "datetime(now)"]
 )  # fmt: skip
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )

@@ -109,7 +109,7 @@ class Destinations:
         """INVARIANT: ``evilzava.example`` is not below ``zava.example``; what is compared begins at a dot."""
         if not found:
             return []
-        own = tuple(["." + domain.lower().strip(".") for domain in self._own if domain])
+        own = tuple(["." + domain.lower().strip(".") for domain in self._own if domain.strip(".")])
         return [each for each in found if not f".{_domain_of(each)}".endswith(own)]
 
 

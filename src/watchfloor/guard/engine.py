@@ -76,7 +76,7 @@ def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None) ->
         unreadable = str(error)
         content = examine({}, invocation.user_turns, known_policies.limits)
         invocation = replace(invocation, arguments={UNREADABLE_KEY: unreadable})
-    input_hash = codec.input_hash(invocation, facts, known_policies.hash)
+    input_hash = codec.input_hash(invocation, facts, known_policies.hash, known_policies.fragments)
     case = Case(invocation, facts, known_policies, content, unreadable)
     if policies is None:
         case.refuse("policy_error", "policies", detail={"because": "no policies are loaded"})

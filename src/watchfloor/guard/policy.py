@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from watchfloor.guard import expression, names, policy_body
+from watchfloor.guard.codec import Fragments
 from watchfloor.guard.content import Limits
 from watchfloor.guard.expression import Condition
 from watchfloor.guard.problems import Problem
@@ -118,13 +119,14 @@ class PolicySet:
     memory is bounded and changes no answer.
     """
 
-    __slots__ = ("_fused", "_selections", "hash", "limits", "members", "policies")
+    __slots__ = ("_fused", "_selections", "fragments", "hash", "limits", "members", "policies")
 
     def __init__(self, policies: tuple[Policy, ...], set_hash: str, limits: Limits) -> None:
         self.policies = policies
         self.hash = set_hash
         self.limits = limits
         self.members: Mapping[str, int] = {policy.id: policy.version for policy in policies}
+        self.fragments = Fragments()
         self._selections: dict[tuple[str, str, str, ToolEffect], Selection] = {}
         self._fused: dict[tuple[str, ...], Selection] = {}
 

@@ -61,7 +61,8 @@ def make_key_pair() -> tuple[bytes, dict[str, Any]]:
 
 
 def ensure_signing_key(tx: ControlTx, vault: Vault) -> bool:
-    """Make the first key if there is none; whether it did."""
+    """Make the first key if there is none, and forget those whose time is over; whether it made one."""
+    drop_retired(tx)
     if any(key.retired_at is None for key in people.list_signing_keys(tx)):
         return False
     _add_key(tx, vault)
@@ -69,7 +70,10 @@ def ensure_signing_key(tx: ControlTx, vault: Vault) -> bool:
 
 
 def rotate(tx: ControlTx, vault: Vault) -> str:
-    """Replace the signing key; the ``kid`` of the new one. The old one verifies for ``GRACE`` from now."""
+    """Replace the signing key; the ``kid`` of the new one. The old one verifies for ``GRACE`` from now.
+
+    ``drop_retired`` takes it away then; gateways go by what is projected, so a job should run that every few minutes.
+    """
     for key in people.list_signing_keys(tx):
         if key.retired_at is None:
             people.save_signing_key(tx, replace(key, retired_at=tx.now + GRACE), "signing-key:retire")

@@ -24,6 +24,7 @@ from watchfloor.portal import (
     health,
     holds,
     incident_pages,
+    operators,
     pages,
     policies,
     problems,
@@ -43,7 +44,7 @@ __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, soc.router, decisions.router, policies.router, holds.router,
-    setup.router, pages.router, incident_pages.router, action_pages.router,
+    operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
