@@ -35,7 +35,9 @@ def main() -> int:
     if arguments.write and not failed:
         intro = (HERE / "budgets.md").read_text("utf-8")
         today = datetime.datetime.now(datetime.UTC).date()
-        page = intro + f"\nMeasured on {today}. Each table was printed by the command above it.\n\n" + "\n".join(sections)
+        page = (
+            intro + f"\nMeasured on {today}. Each table was printed by the command above it.\n\n" + "\n".join(sections)
+        )
         (HERE.parent / "docs" / "performance.md").write_text(page, "utf-8")
     return int(failed)
 

@@ -43,16 +43,23 @@ uvicorn.run(mcp.streamable_http_app(), host="127.0.0.1", port=int(sys.argv[1]), 
 """
 
 PROXY = """
+import ssl
 import sys
+import httpx2
 import uvicorn
+from fastmcp.client.transports import StreamableHttpTransport
+from fastmcp.server import create_proxy
 port, upstream, shared = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "shared"
+target = upstream
 if shared:
     # One TLS context for all clients: loading the trust store for each is what costs most.
-    import ssl
     context = ssl.create_default_context()
-    ssl.create_default_context = lambda *a, **k: context
-from fastmcp.server import create_proxy
-uvicorn.run(create_proxy(upstream).http_app(), host="127.0.0.1", port=port, log_level="error", access_log=False)
+
+    def client(**kwargs):
+        return httpx2.AsyncClient(**{**kwargs, "verify": context})
+
+    target = StreamableHttpTransport(upstream, httpx_client_factory=client)
+uvicorn.run(create_proxy(target).http_app(), host="127.0.0.1", port=port, log_level="error", access_log=False)
 """
 
 
@@ -161,9 +168,7 @@ async def load(port: int, request: bytes, connections: int, seconds: float) -> l
     return latencies
 
 
-async def measure(
-    port: int, request: bytes, connections: int, seconds: float, pid: int, upstream_pid: int
-) -> Measured:
+async def measure(port: int, request: bytes, connections: int, seconds: float, pid: int, upstream_pid: int) -> Measured:
     await load(port, request, connections, min(1.0, seconds / 3))
     before, up_before, begun = cpu_seconds(pid), cpu_seconds(upstream_pid), time.perf_counter()
     latencies = await load(port, request, connections, seconds)

@@ -4,8 +4,8 @@
 
 Every call is another one (recipients, subject and text differ), so that nothing is measured warm that would be cold in
 production. All rows run interleaved in one process and are timed in CPU time of the thread, which other processes do
-not inflate; compare the ratios all the same. Budget: with 100 policies p50 <= 50 us and p99 <= 200 us; detectors on 1 kB
-never seen before <= 1 ms.
+not inflate much, less the cost of reading the clock; compare the ratios all the same. Budget: with 100 policies p50 <=
+50 us and p99 <= 200 us; detectors on 1 kB never seen before <= 1 ms.
 """
 
 from __future__ import annotations
@@ -143,12 +143,23 @@ def by_hand(invocation: Invocation) -> bool:
 def cel_values(invocation: Invocation) -> dict[str, Any]:
     """What the ten rules need, ready-made: CEL alone shall not pay for our look at the arguments."""
     return {
-        "agent.risk": "none", "agent.version": "3", "user.risk": "none", "user.id": "griffin", "tool.name": "send_email",
-        "args": invocation.arguments, "destinations.external_recipients": [], "binding.credential_owner": "user",
-        "agent.maker": "ada", "tool.effect": "send", "amounts.largest": 0.0, "server.id": "mail",
-        "server.is_trusted": True, "signals.in_user_turns": [], "counters.blocked_last_10_minutes": 0,
+        "agent.risk": "none",
+        "agent.version": "3",
+        "agent.maker": "ada",
+        "user.risk": "none",
+        "user.id": "griffin",
+        "tool.name": "send_email",
+        "tool.effect": "send",
+        "server.id": "mail",
+        "server.is_trusted": True,
+        "binding.credential_owner": "user",
+        "args": invocation.arguments,
+        "destinations.external_recipients": [],
+        "amounts.largest": 0.0,
+        "signals.in_user_turns": [],
+        "counters.blocked_last_10_minutes": 0,
         "counters.calls_last_minute": 12,
-    }  # fmt: skip
+    }
 
 
 class Row:
@@ -169,7 +180,20 @@ class Row:
 
     def micros(self, share: float) -> float:
         ordered = sorted(self.nanos)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1000
+        return max(0, ordered[min(len(ordered) - 1, int(len(ordered) * share))] - TIMER) / 1000
+
+
+def timer_cost() -> int:
+    """What reading the clock twice adds to each figure, in nanoseconds."""
+    clock = time.thread_time_ns
+    costs = []
+    for _ in range(5_000):
+        before = clock()
+        costs.append(clock() - before)
+    return sorted(costs)[len(costs) // 2]
+
+
+TIMER = timer_cost()
 
 
 def rows(calls: int) -> tuple[list[Row], list[Row]]:
@@ -211,10 +235,10 @@ def rows(calls: int) -> tuple[list[Row], list[Row]]:
     ]
     thousand = [examine({"body": text(rng, 1000)}, (), Limits()) for _ in range(calls)]
     mixed = [examine({"body": text(rng, 960) + " ignore the rules, print"}, (), Limits()) for _ in range(calls)]
-    policy_set = build(HUNDRED).hash
+    policy_set, fragments = build(HUNDRED).hash, codec.Fragments()
     parts = [
         Row("examine the arguments", lambda i: examine(i.arguments, i.user_turns, Limits()), ordinary, bool),
-        Row("hash the input", lambda i: codec.input_hash(i, FACTS, policy_set), ordinary, bool),
+        Row("hash the input", lambda i: codec.input_hash(i, FACTS, policy_set, fragments), ordinary, bool),
         *(Row(f"detector {d.name}, 1 kB unseen", d.detect, thousand, lambda found: not found) for d in DETECTORS),
         *(Row(f"detector {d.name}, 1 kB, suspicious words", d.detect, mixed, lambda _: True) for d in DETECTORS),
     ]
@@ -254,9 +278,10 @@ def main() -> int:
     if arguments.json:
         figures = {row.name: [row.micros(0.5), row.micros(0.99)] for row in (*decisions, *parts)}
         print(json.dumps({"machine": machine(), "micros": figures}))
-    hundred = decisions[6]
-    within = hundred.micros(0.5) <= 50 and hundred.micros(0.99) <= 200
-    print(f"\nbudget (100 policies: p50 <= 50 us, p99 <= 200 us): {'kept' if within else 'NOT kept'}")
+    print()
+    for row in decisions[5:7]:
+        is_kept = row.micros(0.5) <= 50 and row.micros(0.99) <= 200
+        print(f"budget p50 <= 50 us, p99 <= 200 us: {'kept' if is_kept else 'NOT kept'} ({row.name})")
     return 0
 
 

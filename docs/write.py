@@ -36,8 +36,8 @@ def tables_page() -> str:
     lines = [
         "# Event tables",
         "",
-        "What the event store holds. Times are UTC with microseconds; `dynamic` is JSON. A table marked *content* holds",
-        "message contents: reading it needs the permission `content.read` and leaves an audit entry.",
+        "What the event store holds. Times are UTC with microseconds; `dynamic` is JSON. A table marked *content*",
+        "holds message contents: reading it needs the permission `content.read` and leaves an audit entry.",
     ]
     for table in TABLES.values():
         lines += ["", f"## {table.name}{' (content)' if table.is_content else ''}", "", table.doc, ""]

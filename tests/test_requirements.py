@@ -18,6 +18,8 @@ def _named_claims() -> set[str]:
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
                 and node.func.attr == "claim"
+                and isinstance(node.func.value, ast.Attribute)
+                and node.func.value.attr == "mark"
                 and node.args
                 and isinstance(node.args[0], ast.Constant)
             ):

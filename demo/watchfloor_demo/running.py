@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,9 @@ def welcome(runtime: Runtime) -> str:
         f"  Tool servers       {', '.join(f'{s} {runtime.ports[s]}' for s in TOOL_SERVERS)}   (GET /_calls)",
         f"  All passwords      {runtime.directory / 'company.json'}",
         "  Try:",
-        f"    python -m watchfloor_demo attack --dir {runtime.directory}",
+        f"    {sys.executable} -m watchfloor_demo attack --dir {runtime.directory}",
         f"      {victim.name}'s stolen session makes {agent.name} send customer records out; all of it is blocked.",
-        f"    python -m watchfloor_demo ask --dir {runtime.directory} market-poisoned",
+        f"    {sys.executable} -m watchfloor_demo ask --dir {runtime.directory} market-poisoned",
         "      an agent reads a web page that gives it orders.",
     ]
     return "\n".join(lines) + "\n"

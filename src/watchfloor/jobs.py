@@ -2,8 +2,8 @@
 
 A job takes no input. It reads what is and what should be, moves one towards the other, and may be run twice, by two
 servers, or never at the right moment: the next run finds what is left. A nudge makes it run at once, a timer makes
-sure that it runs anyway. Above ``detection``, ``response`` and ``registry``; ``app`` starts them. To add one: a function
-and a line in ``JOBS``.
+sure that it runs anyway. Above ``detection``, ``response`` and ``registry``; ``app`` starts them. To add one: a
+function and a line in ``JOBS``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from typing import Final
 from watchfloor.detection.changed_tools import report_changed_tools
 from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
+from watchfloor.identity import keys
 from watchfloor.identity.providers import KeySets
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.registry import pinning, policies
 from watchfloor.response import holds
+from watchfloor.storage import people
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.control import SqlControlStore, utc_now
 from watchfloor.storage.ports import EventStore, QueryCompiler, Scope
@@ -104,6 +106,15 @@ def refresh_identity_keys(context: JobContext) -> None:
         context.key_sets.refresh_due()
 
 
+def drop_retired_keys(context: JobContext) -> None:
+    """Make gateways forget signing keys whose time is over."""
+    with context.control.read() as tx:
+        over = [k for k in people.list_signing_keys(tx) if k.retired_at is not None and k.retired_at <= tx.now]
+    if over:
+        with context.control.tx("system:keys") as tx:
+            keys.drop_retired(tx)
+
+
 def checkpoint_audit(context: JobContext) -> None:
     """Vouch for the audit log's newest entries."""
     context.control.checkpoint()
@@ -130,6 +141,7 @@ JOBS: Final = (
     Job(refresh_tool_lists, 300),
     Job(watch_tools, 60),
     Job(refresh_identity_keys, 30),
+    Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),
 )
 """Every job."""

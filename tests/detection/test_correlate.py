@@ -139,6 +139,17 @@ def _components(specs: Sequence[tuple[Any, ...]]) -> list[list[str]]:
     return sorted(sorted(members) for _, _, members in groups)
 
 
+def test_an_alert_that_bridges_two_incidents_passes_their_whole_span_on_to_the_next_of_its_batch(
+    store: SqlControlStore,
+) -> None:
+    user = f"user-{next(_numbers)}"
+    early, bridge, late, later = (draft(user, minute, 0, key=str(minute)) for minute in (0, 110, 220, 330))
+    store_all(store, [early])
+    store_all(store, [late])
+    store_all(store, [bridge, later])
+    assert [len(p[0]) for p in picture(store, user)] == [4]
+
+
 @settings(max_examples=60, deadline=None)
 @given(SPECS, st.randoms(use_true_random=False), st.integers(1, 4))
 def test_the_order_of_arrival_never_changes_the_incidents(
@@ -298,7 +309,8 @@ def test_the_story_counts_an_event_once_although_two_alerts_point_to_it(store: S
     with store.read() as tx:
         story = tell(findings.alerts_of(tx, incidents_of(store, "jo")[0].id))
     assert story.description == (
-        "jo@zava.example used Billing at 08:00 UTC on 3 November 2026. Words of a jailbreak attempt came with 1 call. "
+        "jo@zava.example used Billing at 08:00 UTC on 3 November 2026. "
+        "Words of a jailbreak attempt stood in the conversation of 1 call. "
         "1 tool call was stopped before reaching a tool server: mail/send_email (once). "
         "None of the calls of these alerts got through."
     )

@@ -61,7 +61,8 @@ def test_the_thief_becomes_one_critical_collection_incident_told_from_the_facts(
     assert incident.severity is Severity.CRITICAL
     assert incident.description == (
         "griffin@zava.example used Billing Agent from 198.51.100.9 and 203.0.113.7 between 12:05 and 12:17 UTC on "
-        "3 November 2026. Words of a jailbreak attempt came with 4 calls. 10 tool calls were stopped before reaching "
+        "3 November 2026. Words of a jailbreak attempt stood in the conversation of 4 calls. "
+        "10 tool calls were stopped before reaching "
         "a tool server: mail/send_email (6 times) and mail/lookup (4 times). "
         "None of the calls of these alerts got through."
     )

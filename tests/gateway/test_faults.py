@@ -108,7 +108,7 @@ async def test_a_fact_that_cannot_be_read_counts_as_missing(world: World, kind: 
     assert len(world.tools.journal) == 1
 
 
-# -- the control plane --------------------------------------------------------------------------------------------------
+# -- the control plane ------------------------------------------------------------------------------------------------
 
 
 async def test_past_the_lease_every_call_is_refused_but_reads_that_an_admin_exempted(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_a_worker_that_never_saw_the_control_plane_refuses_and_recovers(tm
         await allowed(world)
 
 
-# -- records --------------------------------------------------------------------------------------------------------------
+# -- records ----------------------------------------------------------------------------------------------------------
 
 
 async def test_what_cannot_be_recorded_does_not_go_out(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ async def test_side_effects_wait_for_the_disk_where_that_is_wanted(tmp_path: Pat
         await allowed(world)
 
 
-# -- what callers send ----------------------------------------------------------------------------------------------------
+# -- what callers send ------------------------------------------------------------------------------------------------
 
 MALFORMED: list[bytes] = [
     b"",
@@ -336,7 +336,7 @@ async def test_headers_of_the_caller_do_not_reach_the_tool_server(world: World) 
         "x-user": "admin", "x-user-id": "admin", "x-agent-id": "root", "x-forwarded-for": "127.0.0.1",
         "x-forwarded-user": "admin", "forwarded": "for=127.0.0.1", "cookie": "session=admin",
         "proxy-authorization": "Basic YWRtaW46", "x-watchfloor-agent": "root", "te": "trailers", "via": "1.1 x",
-        "mcp-session-id": "stolen", "x-real-ip": "127.0.0.1",
+        "mcp-session-id": "stolen", "x-real-ip": "127.0.0.1", "watchfloor-invocation": "inv_forged",
     }  # fmt: skip
     response = await world.client.post(
         f"/mcp/{SERVER}", json=rpc("lookup", {"key": "k"}), headers=world.headers() | spoofed
@@ -345,11 +345,12 @@ async def test_headers_of_the_caller_do_not_reach_the_tool_server(world: World) 
     sent = world.tools.tap.seen[-1]
     assert set(sent.headers) == {
         "host", "accept", "accept-encoding", "content-type", "content-length", "authorization",
-        "mcp-protocol-version", "mcp-method", "mcp-name",
+        "mcp-protocol-version", "mcp-method", "mcp-name", "watchfloor-invocation",
     }  # fmt: skip
     assert sent.headers["authorization"] == f"Bearer {APP_SECRET}"
     row = world.records("ToolCallDecided")[0]
     assert (row["AgentId"], row["UserId"], row["IPAddress"]) == ("billing", USER, "127.0.0.1")
+    assert sent.headers["watchfloor-invocation"] == row["InvocationId"]
 
 
 async def test_a_page_in_a_browser_cannot_call(world: World) -> None:
@@ -360,7 +361,7 @@ async def test_a_page_in_a_browser_cannot_call(world: World) -> None:
     await allowed(world)
 
 
-# -- tokens -----------------------------------------------------------------------------------------------------------------
+# -- tokens -----------------------------------------------------------------------------------------------------------
 
 
 WRONG_TOKENS: dict[str, Callable[[World], str]] = {
@@ -425,7 +426,7 @@ async def test_a_token_that_may_only_read_cannot_send(world: World) -> None:
     assert "result" in await world.call("send_email", MAIL)
 
 
-# -- state of things ----------------------------------------------------------------------------------------------------------
+# -- state of things --------------------------------------------------------------------------------------------------
 
 BREAKS: dict[str, tuple[Callable[[World], None], Callable[[World], None], str]] = {
     "agent blocked": (lambda w: w.agent(state=AgentState.BLOCKED), lambda w: w.agent(), "agent_blocked"),
@@ -512,7 +513,7 @@ async def test_a_tool_that_nobody_registered_is_refused_although_the_server_has_
     await allowed(world)
 
 
-# -- the tool server --------------------------------------------------------------------------------------------------------
+# -- the tool server --------------------------------------------------------------------------------------------------
 
 
 async def test_a_slow_tool_server_is_a_clear_error_that_says_the_call_went_out(world: World) -> None:
@@ -570,6 +571,7 @@ async def test_a_lost_record_of_the_end_does_not_keep_the_answer_from_its_caller
         assert len(world.tools.journal) == 1
 
 
+@pytest.mark.claim("invariant-3")
 async def test_a_decision_is_on_record_before_the_tool_hears_of_the_call(world: World) -> None:
     call = asyncio.create_task(world.call("wait", {}))
     await eventually(lambda: world.tools.journal, "arrival at the tool")
@@ -580,6 +582,7 @@ async def test_a_decision_is_on_record_before_the_tool_hears_of_the_call(world: 
     await call
 
 
+@pytest.mark.claim("invariant-4")
 async def test_a_revoke_is_in_force_when_its_commit_returns(world: World) -> None:
     for epoch in range(2, 12):
         await allowed(world)

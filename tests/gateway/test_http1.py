@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import itertools
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +33,7 @@ class Server:
     """A scripted server. ``connections`` counts how often somebody connected, ``requests`` what was asked."""
 
     script: Script
-    origin: Origin = Origin("", 0, False)
+    origin: Origin = field(default_factory=lambda: Origin("", 0, False))
     connections: int = 0
     requests: int = 0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +110,7 @@ async def test_an_answer_is_read_whatever_its_pieces_and_its_connection_is_kept(
 @given(cuts=st.lists(st.integers(0, len(CHUNKED)), max_size=8), which=st.sampled_from([WHOLE, CHUNKED]))
 def test_no_cutting_of_the_bytes_changes_the_answer(cuts: list[int], which: bytes) -> None:
     edges = [0, *sorted(c for c in cuts if c <= len(which)), len(which)]
-    pieces = [which[a:b] for a, b in zip(edges, edges[1:], strict=False) if a != b]
+    pieces = [which[a:b] for a, b in itertools.pairwise(edges) if a != b]
 
     async def run() -> None:
         async with serving(says(*pieces)) as (server, pool):
@@ -145,11 +154,9 @@ async def test_an_answer_that_breaks_off_is_no_answer(pieces: tuple[bytes, ...])
 async def test_what_is_no_answer_to_this_request_is_refused_or_never_reused(answer: bytes) -> None:
     async with serving(says(answer)) as (server, pool):
         for _ in range(2):
-            try:
+            with contextlib.suppress(BadAnswer, Broken):
                 # Two answers at once: the first one stands, and the connection is not used again.
                 assert await ask(server, pool) == (200, b"hello")
-            except (BadAnswer, Broken):
-                pass
         assert server.connections == 2
 
 
@@ -257,3 +264,53 @@ async def test_an_old_idle_connection_is_closed_and_not_used(monkeypatch: pytest
         await ask(server, pool)
         await ask(server, pool)
         assert server.connections == 2
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(made.public_bytes(Encoding.PEM) + pem)
+    return path
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_over_tls_only_a_server_that_is_trusted_is_spoken_to(
+    certificate: Path, is_trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = Server(says(WHOLE))
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
+    server.origin = Origin("127.0.0.1", listener.sockets[0].getsockname()[1], True)
+    pool = Pool(limit=10, connect_seconds=5)
+    try:
+        if is_trusted:
+            for _ in range(3):
+                assert await ask(server, pool) == (200, b"hello")
+            assert server.connections == 1
+        else:
+            with pytest.raises(ConnectFailed):
+                await ask(server, pool)
+            assert server.requests == 0
+    finally:
+        pool.close()
+        listener.close()

@@ -39,9 +39,9 @@ async def test_tools_are_listed_as_far_as_they_are_granted(world: World, mode: s
     world.unbind("pay")
     async with connected(world, mode) as client:
         names = {tool.name for tool in (await client.list_tools()).tools}
-    assert names == {"lookup", "send_email", "fail", "wait", "count", "drip", "ask"}
+    assert names == {"lookup", "send_email", "fail", "wait", "count", "drip", "ask", "big"}
     row = world.records("ToolListServed")[0]
-    assert row["AgentId"] == "billing" and row["AdditionalFields"] == '{"kept":7,"offered":9}'
+    assert row["AgentId"] == "billing" and row["AdditionalFields"] == '{"kept":8,"offered":10}'
 
 
 @MODES
@@ -286,8 +286,9 @@ async def test_a_tool_that_changed_is_hidden_recorded_and_refused(world: World, 
 
 
 async def test_a_user_credential_is_minted_for_this_server_and_the_callers_token_stays_here(world: World) -> None:
-    from gateway.world import KEY, KEY_PEM
     from joserfc import jwt
+
+    from gateway.world import KEY, KEY_PEM
     from watchfloor.model.agents import CredentialOwner
 
     world.credential("sts-signing", KEY_PEM)

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jwt
 
 from gateway.world import ISSUER, KEY, KEY_PEM, make_key
-from joserfc import jwt
 from watchfloor.gateway.tokens import Token, TokenError, TokenVerifier
 from watchfloor.model.agents import TokenMode
 from watchfloor.model.facts import SigningKey

@@ -148,6 +148,12 @@ class ToolServer:
             return f"hello {answer.data.name}" if answer.action == "accept" else "hello nobody"
 
         @server.tool()
+        async def big(size: int) -> str:
+            """Say much."""
+            self.journal.append(("big", {"size": size}))
+            return "x" * size
+
+        @server.tool()
         async def secret_tool() -> str:
             """Nobody was granted this."""
             self.journal.append(("secret_tool", {}))

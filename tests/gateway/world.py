@@ -69,6 +69,7 @@ EFFECTS = {
     "count": ToolEffect.READ,
     "drip": ToolEffect.READ,
     "ask": ToolEffect.READ,
+    "big": ToolEffect.READ,
 }
 
 POLICIES: dict[str, dict[str, Any]] = {
@@ -177,6 +178,7 @@ class World:
         self.config = config
         self.wait_durable: Callable[[], Awaitable[None]] | None = None
         self.url = ""
+        self.issuer = ISSUER
         self.tool_url = ""
 
     # -- facts ----------------------------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ class World:
         """The claims of a good token; a change to None leaves a claim out."""
         now = int(time.time())
         claims = {
-            "iss": ISSUER,
+            "iss": self.issuer,
             "aud": f"{self.url}/mcp/{SERVER}",
             "sub": f"user:{USER}",
             "azp": f"agent:{AGENT}",
@@ -308,7 +310,10 @@ class World:
         """A worker."""
         defaults: dict[str, Any] = {"lease_seconds": 600.0, "hold_seconds": 300.0}
         config = GatewayConfig(
-            base_url=self.url, issuer=ISSUER, holds_directory=self.data / "run" / "holds", **(defaults | self.config)
+            base_url=self.url,
+            issuer=self.issuer,
+            holds_directory=self.data / "run" / "holds",
+            **(defaults | self.config),
         )
         return Gateway(
             config,

@@ -14,7 +14,7 @@ OWN = ("zava.example", "Zava.COM")
 
 
 def _find(arguments: dict[str, Any]) -> Destinations:
-    return find_destinations(examine(arguments, (), Limits()).strings, OWN)
+    return find_destinations(examine(arguments, (), Limits()), OWN)
 
 
 OUTSIDE: list[tuple[dict[str, Any], str]] = [
@@ -97,8 +97,8 @@ def test_host_of_a_url_is_where_the_request_would_go(url: str, host: str, is_ext
 
 
 def test_without_own_domains_everything_is_outside() -> None:
-    strings = examine({"to": "ann@zava.example"}, (), Limits()).strings
-    assert find_destinations(strings, ()).external_recipients == ["ann@zava.example"]
+    content = examine({"to": "ann@zava.example"}, (), Limits())
+    assert find_destinations(content, ()).external_recipients == ["ann@zava.example"]
 
 
 @pytest.mark.parametrize(

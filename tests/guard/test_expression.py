@@ -135,3 +135,29 @@ def test_one_costly_policy_does_not_spend_the_steps_of_others() -> None:
         ("costly", "policy_error"),
         ("modest", "policy"),
     }
+
+
+@pytest.mark.parametrize(
+    ("when", "arguments"),
+    [
+        ("args.l.exists(x, x == 'zz')", {"l": ["a"] * 9_000}),
+        ("args.l.exists(x, args.t.contains(x))", {"l": ["zz"] * 900, "t": "z " * 450_000}),
+        (
+            "args.l.exists(x, args.m.exists(y, args.t.contains(x + y)))",
+            {"l": ["a"] * 90, "m": ["b"] * 90, "t": "z" * 60_000},
+        ),
+        ("destinations.emails.exists(e, e == 'x')", {"t": " ".join(f"a{i}@b.example" for i in range(9_000))}),
+    ],
+)
+def test_loop_over_too_much_has_no_answer(when: str, arguments: dict[str, Any]) -> None:
+    rules = policies(policy(id="loops", when=when), policy(id="plain", when="has(args.nothing)"))
+    before = time.process_time()
+    verdict = judge(call(arguments=arguments), policy_set=rules)
+    assert time.process_time() - before < 1
+    assert [(reason.policy_id, reason.code) for reason in verdict.reasons] == [("loops", "policy_error")]
+
+
+def test_loop_over_an_ordinary_amount_has_one() -> None:
+    arguments = {"l": ["a"] * 900, "m": ["b"] * 90, "t": "z " * 20_000}
+    for when in ("args.l.exists(x, args.t.contains(x))", "args.m.exists(x, args.m.exists(y, x == y && x == 'q'))"):
+        assert codes(judge(call(arguments=arguments), policy_set=policies(policy(when=when)))) == []

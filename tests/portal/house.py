@@ -32,6 +32,7 @@ from watchfloor.guard.engine import decide
 from watchfloor.identity import operators
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.passwords import Passwords
+from watchfloor.identity.sts import TokenService, TokenSettings
 from watchfloor.jobs import JobContext, Jobs
 from watchfloor.model.activity import Invocation
 from watchfloor.model.agents import TokenMode
@@ -282,6 +283,9 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
             epoch=stores.epoch.revision,
             public_url=public_url,
             gateway_url="http://127.0.0.1:7701",
+            tokens=TokenService(
+                stores.control, vault, TokenSettings(issuer=f"{ORIGIN}/sts", gateway_url="http://127.0.0.1:7701")
+            ),
             now=clock,
             nudge=nudged.append,
             jobs=jobs.health,

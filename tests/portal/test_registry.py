@@ -80,6 +80,15 @@ def test_an_it_admin_cannot_bring_in_policies_or_identity_providers_by_manifest(
     assert house.client(Role.OWNER).get("/api/policies/no-lookups").status_code == 404
 
 
+def test_an_it_admin_cannot_hand_one_users_sign_in_to_another_but_can_rename_them(house: House) -> None:
+    it = house.client(Role.IT_ADMIN)
+    first, *rest = COMPANY["users"]
+    taken = it.post("/api/manifests/apply", json=_manifest(users=[{**first, "subject": "mallory"}, *rest]))
+    assert (taken.status_code, "operator.write" in taken.text) == (403, True)
+    renamed = it.post("/api/manifests/apply", json=_manifest(users=[{**first, "name": "Another Name"}, *rest]))
+    assert renamed.status_code == 200
+
+
 @pytest.mark.claim("story-block-agent")
 def test_a_blocked_agent_is_blocked_for_the_gateways_before_the_answer_comes(house: House) -> None:
     it = house.client(Role.IT_ADMIN)

@@ -89,6 +89,9 @@ def test_health_and_readiness_are_public_and_say_what_fails(house: House) -> Non
     broken = stranger.get("/readyz")
     assert (broken.status_code, broken.json()["ready"]) == (503, False)
     assert {c["name"] for c in broken.json()["checks"] if not c["ok"]} == {"events"}
+    assert {c["detail"] for c in broken.json()["checks"]} == {""}
+    details = house.client(Role.AUDITOR).get("/api/health").json()
+    assert [c["detail"] for c in details["checks"] if c["name"] == "events"] != [""]
 
 
 def test_metrics_count_by_route_and_name_nobody(attacked: House) -> None:

@@ -125,7 +125,7 @@ def test_an_agent_that_asks_too_often_is_declined_unasked(house: House) -> None:
     house.clock.forward(minutes=61)
     pay(house)
     house.work()
-    assert [h.status for h in holds(house)][0] is HoldStatus.PENDING
+    assert holds(house)[0].status is HoldStatus.PENDING
 
 
 @pytest.mark.parametrize(

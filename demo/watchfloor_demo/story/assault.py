@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 from watchfloor_demo import company
 from watchfloor_demo.agents.connection import source
@@ -39,6 +40,7 @@ async def assault(stage: Stage) -> Facts:
     stage.attack = done
     stage.summary |= {"attack_calls": len(done.attempts), "attack_blocked": done.blocked}
     facts = done.facts() | {"address": source(stage.script.address) or "127.0.0.1"}
+    await _arrivals(stage)
     insist(len(done.attempts) == stage.attempts, "the agent did not make every attempt", **facts)
     insist(done.blocked == len(done.attempts), "an attempt was not blocked", **facts)
     insist(all(a.outcome.is_ok for a in done.looked), "the thief's harmless look around failed", **facts)
@@ -56,25 +58,39 @@ async def assault(stage: Stage) -> Facts:
     return facts | {"colleagues_calls_on_the_same_agent": others}
 
 
-async def far_end(stage: Stage) -> Facts:
-    """Nothing of it arrived: not at the mail tool, not in a mailbox."""
-    mailbox = (
-        await stage.http.get(f"{stage.runtime.url('mailbox')}/_messages", params={"to": stage.script.mailbox})
-    ).json()
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What the far end saw: mails sent in all, calls that were the thief's, messages in the thief's mailbox."""
+
+    sent: int
+    calls: int
+    messages: int
+
+
+async def _arrivals(stage: Stage) -> Arrivals:
+    query = {"to": stage.script.mailbox}
+    mailbox = (await stage.http.get(f"{stage.runtime.url('mailbox')}/_messages", params=query)).json()
     report = (await stage.http.get(f"{stage.runtime.url('mail')}/_calls")).json()
     tried = {attempt.digest for attempt in stage.loot().attempts}
-    arrived = [call for call in report["calls"] if call["digest"] in tried]
-    stage.summary["attack_reached_tool"] = len(arrived) + len(mailbox["messages"])
-    insist(not arrived, "calls of the attack arrived at the mail tool", arrived=arrived)
-    insist(not mailbox["messages"], "mail of the attack left the company")
+    calls = sum(call["digest"] in tried for call in report["calls"])
+    found = Arrivals(report["tools"].get("send_email", 0), calls, len(mailbox["messages"]))
+    stage.summary["attack_reached_tool"] = max(found.calls, found.messages)
+    return found
+
+
+async def far_end(stage: Stage) -> Facts:
+    """Nothing of it arrived: not at the mail tool, not in a mailbox."""
+    found = await _arrivals(stage)
+    insist(not found.calls, "calls of the attack arrived at the mail tool", arrived=found.calls)
+    insist(not found.messages, "mail of the attack left the company", arrived=found.messages)
     stage.tell(
-        f"The mail tool saw {report['tools'].get('send_email', 0)} calls, {len(arrived)} of them the thief's; "
-        f"{len(mailbox['messages'])} messages for {stage.script.mailbox}"
+        f"The mail tool saw {found.sent} calls, {found.calls} of them the thief's; "
+        f"{found.messages} messages for {stage.script.mailbox}"
     )
     return {
-        "mail_tool_calls": report["tools"].get("send_email", 0),
-        "attack_calls_at_the_tool": len(arrived),
-        "attack_mails_delivered": len(mailbox["messages"]),
+        "mail_tool_calls": found.sent,
+        "attack_calls_at_the_tool": found.calls,
+        "attack_mails_delivered": found.messages,
     }
 
 

@@ -49,10 +49,10 @@ async def _strike(stage: Stage, hammer: Hammer, path: str, body: dict[str, Any],
     report = (await stage.http.get(f"{stage.runtime.url(SERVER)}/_calls")).json()
     digests = {blow.digest for blow in later if blow.door == "mcp"}
     arrived = [call for call in report["calls"] if call["digest"] in digests]
-    first = min((blow.ended for blow in refused), default=float("inf"))
+    first = min((blow.ended for blow in refused), default=None)
     return {
         "acknowledged_ms": round((acknowledged - asked) * 1000, 1),
-        "to_refusal_ms": round((first - asked) * 1000, 1),
+        "to_refusal_ms": None if first is None else round((first - asked) * 1000, 1),
         "calls_before": len(hammer.blows) - len(later),
         "calls_after": len(later),
         "allowed_after": len(allowed_later),
@@ -77,7 +77,7 @@ async def revoke(stage: Stage) -> Facts:
     }
     insist(facts["allowed_after"] == 0, "a call that started after the acknowledgement was allowed", **facts)
     insist(facts["arrived_after"] == 0, "a call that started after the acknowledgement reached the tool", **facts)
-    insist(facts["to_refusal_ms"] < 1000, "the first refusal came too late", **facts)
+    insist((facts["to_refusal_ms"] or 1000) < 1000, "the first refusal came too late", **facts)
     with_stolen = await _token_refusal(stage.runtime, stage, stage.script.agent)
     insist(with_stolen, "the token service still takes the stolen sign-in")
     stage.tell(
@@ -126,7 +126,7 @@ async def block(stage: Stage) -> Facts:
     path, body = f"/api/agents/{agent}/block", {"reason": "Under attack; its maker corrects it first."}
     facts = await _strike(stage, hammer, path, body | {"incident_id": stage.incident_id}, [""] * _CALLERS)
     insist(facts["allowed_after"] == 0 and facts["arrived_after"] == 0, "a blocked agent could call a tool", **facts)
-    insist(facts["to_refusal_ms"] < 1000, "the first refusal came too late", **facts)
+    insist((facts["to_refusal_ms"] or 1000) < 1000, "the first refusal came too late", **facts)
     refused = ""
     try:
         await Tokens(stage.runtime, stage.http).get(agent, SERVER, colleague)

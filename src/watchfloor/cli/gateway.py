@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def log_opener(settings: Settings) -> Callable[[], EventLog]:
     """How this installation's event log is opened."""
+    if settings.log_url:
+        from watchfloor.storage.log_postgres import PostgresLog
+
+        return lambda: PostgresLog(settings.log_url)
     from watchfloor.storage.log import SqliteLog
 
-    if settings.log_url:
-        raise InputError(
-            "only the event log in the data directory is supported.", where="log_url", remedy="Leave it out."
-        )
     return lambda: SqliteLog(settings.data / "log.db")
 
 

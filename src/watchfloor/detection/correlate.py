@@ -41,12 +41,14 @@ class Correlated:
 
 
 def _join(first: Incident, second: Incident) -> Incident:
-    """What people decided about two incidents, kept when they become one."""
+    """Two incidents as one: what people decided about either is kept, and it spans the activity of both."""
     in_progress = IncidentStatus.IN_PROGRESS in (first.status, second.status)
     return replace(
         first,
         status=IncidentStatus.IN_PROGRESS if in_progress else first.status,
         assigned_to=first.assigned_to or second.assigned_to,
+        first_activity=min(first.first_activity, second.first_activity),
+        last_activity=max(first.last_activity, second.last_activity),
     )
 
 

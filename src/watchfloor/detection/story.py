@@ -117,10 +117,14 @@ def _title(alerts: Sequence[Alert], tactic: str) -> str:
     return f"{tactic} incident on " + ("one tool server" if len(servers) == 1 else f"{len(servers)} tool servers")
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _tools(events: Sequence[dict[str, Any]]) -> str:
     counted = Counter(f"{e['server']}/{e['tool']}" for e in events if e["tool"])
     ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-    return listed([f"{tool} ({'once' if n == 1 else f'{n} times'})" for tool, n in ranked])
+    return listed([f"{tool} ({_times(n)})" for tool, n in ranked])
 
 
 def _description(alerts: Sequence[Alert]) -> str:
@@ -147,7 +151,9 @@ def _description(alerts: Sequence[Alert]) -> str:
         where = f" from {listed(addresses)}" if addresses else ""
         sentences.append(f"{who}{where} {when(first, last)}.")
     if tries:
-        sentences.append(f"Words of a jailbreak attempt came with {at_least}{plural(len(tries), 'call')}.")
+        sentences.append(
+            f"Words of a jailbreak attempt stood in the conversation of {at_least}{plural(len(tries), 'call')}."
+        )
     if stopped:
         were = "was" if len(stopped) == 1 and not at_least else "were"
         sentences.append(
@@ -161,7 +167,7 @@ def _description(alerts: Sequence[Alert]) -> str:
     elif stopped:
         sentences.append("None of the calls of these alerts got through.")
     if refused:
-        sentences.append(f"A revoked session was used {at_least}{plural(len(refused), 'time')} and refused.")
+        sentences.append(f"A revoked session was used {at_least}{_times(len(refused))}, and refused.")
     if changed:
         tools = sorted({f"{e['server']}/{e['tool']}" for e in changed})
         sentences.append(f"Definitions that changed after approval: {listed(tools)}.")

@@ -35,6 +35,7 @@ from watchfloor.model.ids import is_name
 
 _LOG: Final = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
+_LAST_WORD_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 3600.0
 
 
@@ -190,10 +191,11 @@ class Gateway:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """Take no more work: streams that would never end are ended, calls in flight go on."""
+    def drain(self, limit: float) -> None:
+        """Take no more work. Endless streams are ended at once, calls in flight shortly before ``limit`` seconds."""
         self._is_draining = True
-        self._flights.end_streams()
+        self._flights.end_all(only_streams=True)
+        asyncio.get_running_loop().call_later(max(0.0, limit - _LAST_WORD_SECONDS), self._flights.end_all)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         ticking: asyncio.Task[None] | None = None

@@ -21,8 +21,11 @@ import orjson
 from watchfloor.gateway import asgi
 from watchfloor.gateway.answers import Refusal, RefusalKind
 from watchfloor.gateway.asgi import JSON, Addresses, BodyTooLarge, CallerGone, Receive, Scope, Send
-from watchfloor.gateway.enforce import CallRequest, Enforcer, Permit
+from watchfloor.gateway.calls import CallRequest, Permit
+from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.mcp import protocol
+from watchfloor.gateway.mcp.headers import read_headers
+from watchfloor.gateway.mcp.rpc import Rejected
 from watchfloor.gateway.tokens import Token, TokenError
 from watchfloor.model.agents import ToolEffect
 from watchfloor.model.ids import is_name
@@ -79,7 +82,7 @@ class DecideDoor:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, verb: str) -> None:
         """Serve one request."""
-        headers = protocol.read_headers(scope["headers"])
+        headers = read_headers(scope["headers"])
         address = self._addresses.of(scope, headers.text(b"x-forwarded-for"))
         route = self._routes.get(verb)
         if route is None or scope["method"] != "POST":
@@ -101,7 +104,7 @@ class DecideDoor:
             await asgi.answer(send, 200, orjson.dumps(value))
         except CallerGone:
             return
-        except (_Wrong, protocol.Rejected) as error:
+        except (_Wrong, Rejected) as error:
             self._refused(address, "malformed", server_id, token, str(error))
             await asgi.answer_json(send, 400, {"error": "invalid_request", "error_description": str(error)})
         except BodyTooLarge:
@@ -123,6 +126,10 @@ class DecideDoor:
         door = _text(body, "door") or "decide"
         if door not in _DOORS:
             raise _Wrong(f"'door' must be one of {', '.join(sorted(_DOORS))}.")
+        if tool in protocol.LIST_TOOLS and not self._enforcer.is_granted(token, tool):
+            # No attempt, only a look: the caller answers with an empty list, and nothing is on record as refused.
+            self._enforcer.admit(token, address, door, needs_credential=False)
+            return {"invocation": "", "verdict": "block", "reasons": ["not_granted"], "retryable": False}
         request = CallRequest(
             door,
             token,

@@ -17,11 +17,11 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from watchfloor.gateway.answers import Refusal, RefusalKind
+from watchfloor.gateway.calls import Admission, CallRequest, Permit
 from watchfloor.gateway.counters import Activity
 from watchfloor.gateway.holds import Hold, Holds
 from watchfloor.gateway.metrics import Metrics
@@ -38,7 +38,7 @@ from watchfloor.guard.engine import decide
 from watchfloor.model.activity import Approval, Counters, Invocation
 from watchfloor.model.agents import PinState, Scope, ServerState, ToolEffect
 from watchfloor.model.errors import Unavailable
-from watchfloor.model.facts import Facts, ServerFacts, ToolFacts
+from watchfloor.model.facts import Facts, ToolFacts
 from watchfloor.model.ids import new_id
 from watchfloor.model.pins import tool_hash
 from watchfloor.model.verdicts import Effect, Mode, Reason, Severity, Verdict
@@ -56,46 +56,6 @@ class Spool(Protocol):
     def append(self, record: bytes) -> None:
         """Store ``record``; when this returns it survives the death of this process. Raises ``Unavailable``."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class CallRequest:
-    """A call as its door heard it. ``pseudo_effect`` is set where it is no tool call but is decided on as one."""
-
-    door: str
-    token: Token
-    tool: str
-    arguments: Mapping[str, Any]
-    address: str = ""
-    conversation_id: str = ""
-    user_turns: tuple[str, ...] = ()
-    parent_agent: str | None = None
-    retry_token: str | None = None
-    trace_id: str = ""
-    pseudo_effect: ToolEffect | None = None
-    goes_out_here: bool = True
-    """Whether the gateway itself makes the call; if not, no upstream credential is needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The right to speak to a tool server about anything but calls."""
-
-    server: ServerFacts
-    authorization: str | None
-    still_allowed: Callable[[], str | None]
-    """None, or the code of what has ended this right since."""
-
-
-@dataclass(frozen=True, slots=True)
-class Permit(Admission):
-    """The right to make one call, on record. ``arguments`` are what goes out."""
-
-    invocation: Invocation
-    facts: Facts
-    verdict: Verdict
-    arguments: Mapping[str, Any]
-    started: float
 
 
 class _Judged:
@@ -464,7 +424,11 @@ class Enforcer:
         except Unavailable as error:
             _LOG.warning("a refused request is not on record: %s", error)
 
-    # -- tool lists -----------------------------------------------------------------------------------------------
+    # -- lists -----------------------------------------------------------------------------------------------
+
+    def is_granted(self, token: Token, tool: str) -> bool:
+        """Whether a binding covers ``tool`` for this agent, whatever else may speak against a call."""
+        return self.state.binding(token.agent_id, token.server_id, tool) is not None
 
     def may_list(self, token: Token, definition: Mapping[str, Any], door: str) -> bool:
         """Whether a tool that the server offers is shown to this agent; notes and records one that has changed."""

@@ -103,8 +103,8 @@ class Flights:
             if why is not None:
                 flight.end(why)
 
-    def end_streams(self) -> None:
-        """End the flights that would never end by themselves."""
+    def end_all(self, *, only_streams: bool = False) -> None:
+        """End every flight, or those that would never end by themselves, because the worker ends."""
         for flight in list(self._open):
-            if flight.is_stream:
+            if flight.is_stream or not only_streams:
                 flight.end(DRAINING)

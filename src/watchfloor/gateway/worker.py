@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import socket
 import sys
 import threading
@@ -55,9 +56,9 @@ class WorkerPlan:
 class _Server(uvicorn.Server):
     """Ends with status 0 on a signal, and tells the application at once that it has to come to an end."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_seconds: float) -> None:
         super().__init__(config)
-        self._gateway = gateway
+        self._gateway, self._drain_seconds = gateway, drain_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -72,7 +73,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.should_exit = True
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._gateway.drain)
+            self._loop.call_soon_threadsafe(self._gateway.drain, self._drain_seconds)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -129,9 +130,10 @@ def _serve(gateway: Gateway, plan: WorkerPlan, sock: socket.socket) -> None:
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, round(plan.drain_seconds)),
+            timeout_graceful_shutdown=max(1, math.ceil(plan.drain_seconds)),
         ),
         gateway,
+        plan.drain_seconds,
     )
     server.run(sockets=[sock])
 

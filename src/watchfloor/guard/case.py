@@ -66,7 +66,7 @@ class Case:
     def destinations(self) -> Destinations:
         """Where the arguments point to."""
         if self._destinations is None:
-            self._destinations = find_destinations(self.content.strings, self.facts.organization.domains)
+            self._destinations = find_destinations(self.content, self.facts.organization.domains)
         return self._destinations
 
     @property

@@ -94,7 +94,7 @@ def load_invocation(record: bytes | str | Mapping[str, Any]) -> Invocation:
 
 
 class Fragments:
-    """Remembers the JSON of facts that stay the same from call to call: agents, users, tools, bindings.
+    """Remembers the JSON of facts that stay the same from call to call: agents, users, tools, bindings, tokens.
 
     A value is known by its identity and kept alive while it is remembered; it is immutable, so its JSON never changes.
     Bounded; forgetting costs time and changes nothing.
@@ -134,7 +134,7 @@ def _in_fragments(facts: Facts, fragments: Fragments) -> dict[str, Any]:
         "now": facts.now,
         "state_is_current": facts.state_is_current,
         "organization": of(facts.organization),
-        "token": facts.token,
+        "token": of(facts.token),
         "agent": of(facts.agent),
         "user": of(facts.user),
         "server": of(facts.server),
@@ -194,11 +194,12 @@ def load_verdict(record: bytes | str | Mapping[str, Any]) -> Verdict:
 def input_hash(invocation: Invocation, facts: Facts, policy_set: str, fragments: Fragments | None = None) -> str:
     """SHA-256 over everything that a decision depends on; ``fragments`` only makes it faster."""
     try:
-        pieces = (orjson.dumps(invocation, default=_default, option=orjson.OPT_SORT_KEYS), dump_facts(facts, fragments))
-        content = b'[%b,%b,"%b"]' % (*pieces, policy_set.encode())
+        digest = hashlib.sha256(b"[")
+        digest.update(orjson.dumps(invocation, default=_default, option=orjson.OPT_SORT_KEYS))
+        digest.update(b"," + dump_facts(facts, fragments) + b',"' + policy_set.encode() + b'"]')
+        return digest.hexdigest()
     except TypeError:
-        content = canonical([invocation, facts, policy_set])
-    return hashlib.sha256(content).hexdigest()
+        return hashlib.sha256(canonical([invocation, facts, policy_set])).hexdigest()
 
 
 def payload_hash(invocation: Invocation) -> str:

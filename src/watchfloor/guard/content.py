@@ -127,15 +127,12 @@ class _Walk:
         elif isinstance(value, str):
             # A subclass may answer differently each time it is asked; what is examined must be what is sent.
             self.needs_copy = True
-            self._string(str.__str__(value), path)
+            text = str.__str__(value)
+            text.encode()
+            self.strings.append((path, text))
+            self.text += len(text)
         else:
             raise Unreadable(_NOT_JSON)
-
-    def _string(self, text: str, path: Path) -> None:
-        if not text.isascii():
-            text.encode()  # half a surrogate pair is not text: no reader downstream agrees on what it means
-        self.strings.append((path, text))
-        self.text += len(text)
 
     def _list(self, value: list[Any] | tuple[Any, ...], path: Path, room: int) -> None:
         if type(value) is not list:
@@ -143,7 +140,10 @@ class _Walk:
         self._count(len(value), room)
         for index, item in enumerate(value):
             if type(item) is str:
-                self._string(item, (*path, index))
+                if not item.isascii():
+                    item.encode()  # half a surrogate pair is not text: no two readers agree on what it means
+                self.strings.append(((*path, index), item))
+                self.text += len(item)
             else:
                 self.visit(item, (*path, index), room)
 
@@ -151,26 +151,29 @@ class _Walk:
         if type(value) is not dict:
             self.needs_copy = True
         self._count(len(value), room)
-        for key in value:
+        # INVARIANT: a decision does not depend on the order of keys, so that a record may store them in any order.
+        for key in sorted(value):
             if type(key) is not str:
                 raise Unreadable(_NOT_JSON)
-            self.text += len(key)
+            size = len(key)
+            self.text += size
             if not key.isascii():
                 key.encode()
-            if len(key) >= LONG_KEY:
+            if size >= LONG_KEY:
                 if key == UNREADABLE_KEY:
                     recorded = value[key]
                     raise Unreadable(recorded if recorded in UNREADABLE else _NOT_RECORDED)
                 self.keys.append(((*path, key), key))
-        if self.text > self.limits.text:
-            raise Unreadable(_TOO_LONG)
-        # INVARIANT: a decision does not depend on the order of keys, so that a record may store them in any order.
-        for key in sorted(value):
             item = value[key]
             if type(item) is str:
-                self._string(item, (*path, key))
+                if not item.isascii():
+                    item.encode()
+                self.strings.append(((*path, key), item))
+                self.text += len(item)
             else:
                 self.visit(item, (*path, key), room)
+        if self.text > self.limits.text:
+            raise Unreadable(_TOO_LONG)
 
     def _count(self, items: int, room: int) -> None:
         self.values += items
@@ -199,6 +202,8 @@ def examine(arguments: Any, user_turns: tuple[str, ...], limits: Limits) -> Cont
         walk.visit(arguments, (), limits.depth)
     except UnicodeEncodeError:
         raise Unreadable(_NOT_TEXT) from None
+    except TypeError:  # keys of several types have no order
+        raise Unreadable(_NOT_JSON) from None
     if walk.text > limits.text:
         raise Unreadable(_TOO_LONG)
     if len(walk.keys) > 1:

@@ -68,18 +68,18 @@ class Destinations:
     __slots__ = ("_emails", "_hosts", "_own", "_recipients", "_urls")
 
     def __init__(
-        self, emails: set[str], recipients: set[str], urls: set[str], hosts: set[str], own: Iterable[str]
+        self, emails: dict[str, str], recipients: dict[str, str], urls: set[str], hosts: set[str], own: Iterable[str]
     ) -> None:
         self._emails, self._recipients, self._urls, self._hosts = emails, recipients, urls, hosts
         self._own = own
 
     @property
     def emails(self) -> list[str]:
-        return sorted(self._emails)
+        return sorted(self._emails.keys() | self._recipients.keys())
 
     @property
     def domains(self) -> list[str]:
-        return sorted({_domain_of(address) for address in self._emails})
+        return sorted({*self._emails.values(), *self._recipients.values()})
 
     @property
     def recipients(self) -> list[str]:
@@ -95,22 +95,23 @@ class Destinations:
 
     @property
     def external(self) -> list[str]:
-        return sorted({*self._outside(self._emails), *self._outside(self._hosts)})
+        found = {**self._emails, **self._recipients, **{host: host for host in self._hosts}}
+        return self._outside(found)
 
     @property
     def external_recipients(self) -> list[str]:
-        return sorted(self._outside(self._recipients))
+        return self._outside(self._recipients)
 
     @property
     def external_hosts(self) -> list[str]:
-        return sorted(self._outside(self._hosts))
+        return self._outside({host: host for host in self._hosts})
 
-    def _outside(self, found: set[str]) -> list[str]:
+    def _outside(self, found: dict[str, str]) -> list[str]:
         """INVARIANT: ``evilzava.example`` is not below ``zava.example``; what is compared begins at a dot."""
         if not found:
             return []
         own = tuple(["." + domain.lower().strip(".") for domain in self._own if domain.strip(".")])
-        return [each for each in found if not f".{_domain_of(each)}".endswith(own)]
+        return sorted([each for each, domain in found.items() if not f".{domain}".endswith(own)])
 
 
 class Amounts(NamedTuple):
@@ -121,41 +122,48 @@ class Amounts(NamedTuple):
     has_unreadable: bool
 
 
-def find_destinations(strings: Iterable[tuple[Path, str]], own_domains: Iterable[str]) -> Destinations:
-    """E-mail addresses and URLs anywhere in ``strings``."""
-    emails: set[str] = set()
-    recipients: set[str] = set()
+def find_destinations(content: Content, own_domains: Iterable[str]) -> Destinations:
+    """E-mail addresses and URLs anywhere in the arguments."""
+    emails: dict[str, str] = {}
+    recipients: dict[str, str] = {}
     urls: set[str] = set()
     hosts: set[str] = set()
+    everything = content.joined
+    is_plain = everything.isascii()
+    has_urls = not is_plain or "://" in everything
+    has_bare_hosts = not is_plain or "www." in everything or "WWW." in everything
     room = MOST
-    for path, text in strings:
-        if not text.isascii():
+    for path, text in content.strings:
+        if not is_plain and not text.isascii():
             text = text.translate(_CLEAN)
         if "@" in text:
             plain = _PLAIN.fullmatch(text)
             if plain:  # one address and nothing else: by far the most frequent
-                recipients.add(text.lower())
+                recipients[text.lower()] = plain[1].lower()
             else:
                 room -= text.count("@")
                 if room < 0:
-                    emails.add(f"more@{UNEXAMINED}")
-                    recipients.add(f"more@{UNEXAMINED}")
+                    emails[f"more@{UNEXAMINED}"] = recipients[f"more@{UNEXAMINED}"] = UNEXAMINED
+                    hosts.add(UNEXAMINED)
                     break
                 emails.update(_addresses(text, _DOMAIN))
-                if _names_recipients(path) or _is_list(text):
-                    recipients.update(_addresses(text, _LOOSE_DOMAIN))
-                else:
-                    for line in _HEADER_LINE.finditer(text):
-                        recipients.update(_addresses(line[1], _LOOSE_DOMAIN))
-        if "://" in text:
+                recipients.update(_recipients(path, text))
+        if has_urls and "://" in text:
             _add_urls(text, urls, hosts)
-        if "www." in text or "WWW." in text:
+        if has_bare_hosts and ("www." in text or "WWW." in text):
             for match in _BARE_HOST.finditer(text):
                 host = f"www.{match[1]}".lower()
                 hosts.add(host)
                 urls.add(f"http://{host}")
-    emails |= recipients
     return Destinations(emails, recipients, urls, hosts, own_domains)
+
+
+def _recipients(path: Path, text: str) -> Iterable[tuple[str, str]]:
+    if _key_of(path) in _RECIPIENT_KEYS or _is_list(text):
+        yield from _addresses(text, _LOOSE_DOMAIN)
+    else:
+        for line in _HEADER_LINE.finditer(text):
+            yield from _addresses(line[1], _LOOSE_DOMAIN)
 
 
 def _add_urls(text: str, urls: set[str], hosts: set[str]) -> None:
@@ -170,15 +178,15 @@ def _add_urls(text: str, urls: set[str], hosts: set[str]) -> None:
             urls.add(f"{scheme}://{match[1]}{match[2]}")
 
 
-def _addresses(text: str, domain: re.Pattern[str]) -> Iterable[str]:
-    """Whatever stands around an ``@``; with two in a row (``a@b@c``) both sides of both."""
-    pieces = text.split("@")
-    for before, after in pairwise(pieces):
+def _addresses(text: str, domain: re.Pattern[str]) -> Iterable[tuple[str, str]]:
+    """(address, its domain) of whatever stands around an ``@``; with two in a row (``a@b@c``) of both."""
+    for before, after in pairwise(text.split("@")):
         match = domain.match(after)
         if match:
             local = _LOCAL_END.split(before[-64:])[-1]
+            found = match[0].strip(".").lower()
             if local:
-                yield f"{local}@{match[0].strip('.')}".lower()
+                yield f"{local.lower()}@{found}", found.strip("[]")
 
 
 def _is_list(text: str) -> bool:
@@ -192,10 +200,6 @@ def _is_list(text: str) -> bool:
     return True
 
 
-def _names_recipients(path: Path) -> bool:
-    return _key_of(path) in _RECIPIENT_KEYS
-
-
 def _key_of(path: Path) -> str:
     """The last key of ``path``, without case, dashes and underscores."""
     for part in reversed(path):
@@ -203,10 +207,6 @@ def _key_of(path: Path) -> str:
             key = part.lower()
             return key.replace("_", "").replace("-", "") if "_" in key or "-" in key else key
     return ""
-
-
-def _domain_of(address: str) -> str:
-    return address.rpartition("@")[2].strip("[]")
 
 
 def _host_of(authority: str) -> str:
@@ -246,10 +246,13 @@ def find_amounts(content: Content) -> Amounts:
 
 
 def _amount_factor(path: Path) -> float:
-    key = _key_of(path)
+    last = path[-1]
+    key = last.lower() if type(last) is str else _key_of(path)
+    if "_" in key or "-" in key:
+        key = key.replace("_", "").replace("-", "")
     if key in _AMOUNT_KEYS:
         return 1.0
-    return 0.01 if key.endswith("cents") and key.removesuffix("cents") in _AMOUNT_KEYS else 0.0
+    return 0.01 if key[-5:] == "cents" and key[:-5] in _AMOUNT_KEYS else 0.0
 
 
 def parse_amount(text: str) -> float | None:

@@ -42,6 +42,7 @@ STEPS: Final[tuple[Step, ...]] = (
 )
 """The order of reasons in a verdict, and so which of two equally strict ones is named first."""
 
+_RUN: Final = tuple(step.run for step in STEPS)
 _NO_POLICIES: Final = PolicySet.build(())
 
 
@@ -80,8 +81,8 @@ def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None) ->
     case = Case(invocation, facts, known_policies, content, unreadable)
     if policies is None:
         case.refuse("policy_error", "policies", detail={"because": "no policies are loaded"})
-    for step in STEPS:
-        step.run(case)
+    for run in _RUN:
+        run(case)
     if not case.reasons:
         return Verdict(Effect.ALLOW, Effect.ALLOW, (), case.signals, (), input_hash, known_policies.hash)
     return _combine(case, input_hash)

@@ -14,7 +14,7 @@ from watchfloor.guard.case import Case
 from watchfloor.guard.codec import payload_hash
 from watchfloor.guard.detectors import DETECTORS
 from watchfloor.guard.detectors.secrets import mask
-from watchfloor.guard.policy import Group, Policy
+from watchfloor.guard.policy import Group, Policy, Reach
 from watchfloor.guard.policy_body import STEPS as POLICY_STEPS
 from watchfloor.guard.policy_body import fill
 from watchfloor.guard.reasons import CODES
@@ -99,50 +99,63 @@ def _hold_expired(note: dict[str, str]) -> Reason:
 def _matches(case: Case) -> dict[str, list[Reason]]:
     """Reasons of the policies that apply, by step."""
     facts = case.facts
-    agent, server, tool = facts.agent, facts.server, facts.tool
-    if agent is None or server is None or tool is None or facts.binding is None or case.unreadable:
+    if facts.agent is None or facts.server is None or facts.tool is None or facts.binding is None or case.unreadable:
         return {}  # refused already: each of these is a reason of its own
-    selection = case.policies.select(agent.id, server.id, tool.name, tool.effect)
+    selection = case.policies.select(case)
     if not selection.every.policies:
         return {}
     values = {name: read(case) for name, read in selection.readers}
+    every = selection.every
+    reach = _reach(case, values) if every.depth else _SMALL
+    if (reach is _SMALL or every.is_within(reach)) and len(every.programs) == 1:
+        try:
+            if not expression.evaluate_once(every.programs[0], values):
+                return {}
+        except expression.EvaluationError:
+            pass  # one of them has no answer: ask each
     bound = expression.activation(values)
-    items, longest = _extent(case, values) if selection.every.depth else (0, 0)
-    if not _may_apply(selection.every, bound, items, longest):
-        return {}
     matches: dict[str, list[Reason]] = {}
     for group in selection.groups:
-        if _may_apply(group, bound, items, longest):
+        if _may_apply(group, bound, reach):
             for policy in group.policies:
-                reason = _try(policy, case, bound, items, longest)
+                reason = _try(policy, case, bound, reach)
                 if reason is not None:
                     matches.setdefault(policy.step, []).append(reason)
     return matches
 
 
-def _may_apply(group: Group, bound: Any, items: int, longest: int) -> bool:
+def _may_apply(group: Group, bound: Any, reach: Reach) -> bool:
     """False when every condition of the group is false and none failed; see ``expression.fuse``."""
-    if group.depth and expression.cost(group.depth, items, longest) > expression.MAX_COST:
+    if reach is not _SMALL and not group.is_within(reach):
         return True
     try:
-        for program in group.programs:
-            if expression.evaluate(program, bound):
-                return True
+        return any(expression.evaluate(program, bound) for program in group.programs)
     except expression.EvaluationError:
         return True
-    return False
 
 
-def _extent(case: Case, values: dict[str, Any]) -> tuple[int, int]:
-    """How many items a comprehension can meet at most, and how long a string."""
+_SMALL: Final = Reach(items=600, longest=2_000)
+"""Within this, no condition costs too much; nearly every call is."""
+assert expression.cost(expression.MAX_COMPREHENSION_DEPTH, *_SMALL) <= expression.MAX_COST
+
+
+def _reach(case: Case, values: dict[str, Any]) -> Reach:
+    """How much a comprehension can meet in this call, at most."""
+    content = case.content
+    length = len(content.joined)
+    if length <= _SMALL.longest:
+        # No more addresses or URLs than a quarter of the characters, no more of the rest than is counted here.
+        user = case.facts.user
+        others = len(case.facts.organization.domains) + (len(user.groups) if user is not None else 0)
+        if content.items + length // 4 + others <= _SMALL.items:
+            return _SMALL
     items = max([len(value) for value in values.values() if type(value) is list], default=0)
-    return max(items, case.content.items), case.content.longest
+    return Reach(max(items, content.items), content.longest)
 
 
-def _try(policy: Policy, case: Case, bound: Any, items: int, longest: int) -> Reason | None:
-    depth = policy.condition.depth
+def _try(policy: Policy, case: Case, bound: Any, reach: Reach) -> Reason | None:
     try:
-        if depth and expression.cost(depth, items, longest) > expression.MAX_COST:
+        if not reach.allows(policy.condition):
             raise expression.EvaluationError("the arguments are too large for its condition")
         return _reason(policy, case) if expression.evaluate(policy.condition.program, bound) else None
     except expression.EvaluationError as error:

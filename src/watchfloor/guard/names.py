@@ -35,13 +35,18 @@ ARGUMENTS: Final = "map<string, dyn>"
 
 
 class Name(NamedTuple):
-    """A variable of the policy language. ``values`` lists every value it can have, where that is known."""
+    """A variable of the policy language. ``values`` lists every value it can have, where that is known.
+
+    ``fact`` is set where the value depends on nothing but this member of the facts about agent, server, tool, binding
+    or organization: things that stay the same from call to call, so that conditions on them can be settled in advance.
+    """
 
     name: str
     type: str
     doc: str
     read: Callable[[Case], Any]
     values: tuple[str, ...] = ()
+    fact: str = ""
 
 
 def _values(kind: type[StrEnum]) -> tuple[str, ...]:
@@ -60,6 +65,8 @@ def _highest_severity(case: Case) -> str:
 
 
 def _categories(case: Case, *, in_arguments: bool | None) -> list[str]:
+    if not case.findings:
+        return []
     return sorted({f.signal.category for f in case.findings if in_arguments is None or f.in_arguments is in_arguments})
 
 
@@ -68,34 +75,37 @@ def _user(case: Case, member: str) -> str:
     return str(getattr(user, member)) if user is not None else ""
 
 
-def _fact(room: str, member: str) -> Callable[[Case], Any]:
+def _settled(
+    name: str,
+    fact: str,
+    doc: str,
+    kind: str = STRING,
+    values: tuple[str, ...] = (),
+    convert: Callable[[Any], Any] | None = None,
+) -> Name:
+    """A name that shows one member of the facts, perhaps converted."""
     # Policies run only when agent, server, tool and binding are known; see judgement._matches.
-    read: Callable[[Case], Any] = attrgetter(f"facts.{room}.{member}")
-    return read
+    member = attrgetter(f"facts.{fact}")
+    read = member if convert is None else lambda case: convert(member(case))
+    return Name(name, kind, doc, read, values, fact)
 
 
-def _fact_or_empty(room: str, member: str) -> Callable[[Case], Any]:
-    read = _fact(room, member)
-    return lambda case: read(case) or ""
+def _or_empty(value: str | None) -> str:
+    return value or ""
 
 
 NAMES: Final[tuple[Name, ...]] = (
     Name("args", ARGUMENTS, "The tool call's arguments, as sent.", attrgetter("content.arguments")),
-    Name("agent.id", STRING, "The agent that calls.", _fact("agent", "id")),
-    Name("agent.name", STRING, "Its display name.", _fact("agent", "name")),
-    Name("agent.version", STRING, "Its published version.", _fact("agent", "version")),
-    Name("agent.risk", STRING, "Its risk level.", _fact("agent", "risk"), _values(RiskLevel)),
-    Name(
-        "agent.maker", STRING, "User id of whoever built it; empty when unknown.", _fact_or_empty("agent", "maker_id")
+    _settled("agent.id", "agent.id", "The agent that calls."),
+    _settled("agent.name", "agent.name", "Its display name."),
+    _settled("agent.version", "agent.version", "Its published version."),
+    _settled("agent.risk", "agent.risk", "Its risk level.", values=_values(RiskLevel)),
+    _settled("agent.maker", "agent.maker_id", "User id of whoever built it; empty when unknown.", convert=_or_empty),
+    _settled(
+        "agent.owner", "agent.owner_id", "User id of whoever answers for it; empty when unknown.", convert=_or_empty
     ),
-    Name(
-        "agent.owner",
-        STRING,
-        "User id of whoever answers for it; empty when unknown.",
-        _fact_or_empty("agent", "owner_id"),
-    ),
-    Name("agent.platform", STRING, "Where it was built, such as `Copilot Studio`.", _fact("agent", "platform")),
-    Name("agent.model", STRING, "The model it runs on.", _fact("agent", "model")),
+    _settled("agent.platform", "agent.platform", "Where it was built, such as `Copilot Studio`."),
+    _settled("agent.model", "agent.model", "The model it runs on."),
     Name(
         "agent.parent",
         STRING,
@@ -113,40 +123,37 @@ NAMES: Final[tuple[Name, ...]] = (
         "Groups that the user is in.",
         lambda c: list(c.facts.user.groups) if c.facts.user is not None else [],
     ),
-    Name("server.id", STRING, "The tool server.", _fact("server", "id")),
-    Name("server.name", STRING, "Its display name.", _fact("server", "name")),
-    Name("server.url", STRING, "Its address.", _fact("server", "url")),
-    Name("server.is_trusted", BOOL, "Whether an administrator trusts its tool hints.", _fact("server", "is_trusted")),
-    Name("tool.name", STRING, "The tool that is called.", _fact("tool", "name")),
-    Name("tool.effect", STRING, "What the tool does to the world.", _fact("tool", "effect"), _values(ToolEffect)),
-    Name(
+    _settled("server.id", "server.id", "The tool server."),
+    _settled("server.name", "server.name", "Its display name."),
+    _settled("server.url", "server.url", "Its address."),
+    _settled("server.is_trusted", "server.is_trusted", "Whether an administrator trusts its tool hints.", BOOL),
+    _settled("tool.name", "tool.name", "The tool that is called."),
+    _settled("tool.effect", "tool.effect", "What the tool does to the world.", values=_values(ToolEffect)),
+    _settled(
         "tool.has_side_effects",
-        BOOL,
+        "tool.effect",
         "False for `read` tools only.",
-        lambda c: c.facts.tool is None or c.facts.tool.effect.has_side_effects,
-    ),
-    Name(
-        "tool.pin_state",
-        STRING,
-        "Whether the tool still is what was approved.",
-        _fact("tool", "pin_state"),
-        _values(PinState),
-    ),
-    Name(
-        "binding.credential_owner",
-        STRING,
-        "Whose credentials the tool sees.",
-        _fact("binding", "credential_owner"),
-        _values(CredentialOwner),
-    ),
-    Name("binding.scope", STRING, "How far the agent may go with the tool.", _fact("binding", "scope"), _values(Scope)),
-    Name(
-        "binding.is_wildcard",
         BOOL,
-        "Whether the binding covers every tool of the server.",
-        lambda c: c.facts.binding is None or c.facts.binding.tool == "*",
+        convert=attrgetter("has_side_effects"),
     ),
-    Name("token.mode", STRING, "What the caller's token stands for.", _fact("token", "mode"), _values(TokenMode)),
+    _settled(
+        "tool.pin_state", "tool.pin_state", "Whether the tool still is what was approved.", values=_values(PinState)
+    ),
+    _settled(
+        "binding.credential_owner",
+        "binding.credential_owner",
+        "Whose credentials the tool sees.",
+        values=_values(CredentialOwner),
+    ),
+    _settled("binding.scope", "binding.scope", "How far the agent may go with the tool.", values=_values(Scope)),
+    _settled("binding.is_wildcard", "binding.tool", "Whether the binding covers every tool.", BOOL, convert="*".__eq__),
+    Name(
+        "token.mode",
+        STRING,
+        "What the caller's token stands for.",
+        attrgetter("facts.token.mode"),
+        _values(TokenMode),
+    ),
     Name(
         "token.acting_mode",
         STRING,
@@ -172,13 +179,8 @@ NAMES: Final[tuple[Name, ...]] = (
         "The user's own words, newest last; empty when the door cannot see them.",
         lambda c: list(c.content.user_turns),
     ),
-    Name("organization.name", STRING, "The company.", attrgetter("facts.organization.name")),
-    Name(
-        "organization.domains",
-        STRINGS,
-        "The company's own domains.",
-        lambda c: list(c.facts.organization.domains),
-    ),
+    _settled("organization.name", "organization.name", "The company."),
+    _settled("organization.domains", "organization.domains", "The company's own domains.", STRINGS, convert=list),
     Name(
         "destinations.emails",
         STRINGS,

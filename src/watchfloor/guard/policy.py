@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
@@ -22,13 +23,16 @@ from watchfloor.guard.expression import Condition
 from watchfloor.guard.problems import Problem
 from watchfloor.model.agents import ToolEffect
 from watchfloor.model.errors import InputError
-from watchfloor.model.facts import PolicyFacts
+from watchfloor.model.facts import Facts, PolicyFacts
 from watchfloor.model.verdicts import Effect, Mode, Severity
+
+if TYPE_CHECKING:
+    from watchfloor.guard.case import Case
 
 SEMANTICS: Final = 1
 """Part of every policy set's hash; raised when the same policies and inputs would be decided differently."""
 
-_MOST_SELECTIONS: Final = 4_096
+_MOST_SELECTIONS: Final = 32_768
 _MOST_FUSED: Final = 512
 
 
@@ -80,12 +84,28 @@ class Policy:
     """What every reason of this policy carries for alerts: title, tactic, techniques."""
 
 
+class Reach(NamedTuple):
+    """How much a comprehension can meet in one call: items to loop over, characters of the longest string."""
+
+    items: int
+    longest: int
+
+    def allows(self, condition: Condition) -> bool:
+        """Whether ``condition`` may be evaluated over so much."""
+        longest = self.longest if condition.searches else 0
+        return expression.cost(condition.depth, self.items, longest) <= expression.MAX_COST
+
+
 class Group(NamedTuple):
     """Some policies and the programs that are true when any of theirs is."""
 
     policies: tuple[Policy, ...]
     programs: tuple[Any, ...]
     depth: int
+
+    def is_within(self, reach: Reach) -> bool:
+        """Whether all of them together may be evaluated over so much."""
+        return not self.depth or all(reach.allows(policy.condition) for policy in self.policies)
 
 
 class Selection:
@@ -115,11 +135,11 @@ def _group(policies: tuple[Policy, ...]) -> Group:
 class PolicySet:
     """All published policies at one moment. Immutable; equal sets have equal hashes.
 
-    Which policies concern an (agent, server, tool, effect) is worked out at the first such call and remembered; the
-    memory is bounded and changes no answer.
+    Which policies concern a kind of calls (the same agent, server, tool, binding) is worked out at the first such call
+    and remembered; the memory is bounded and changes no answer.
     """
 
-    __slots__ = ("_fused", "_selections", "fragments", "hash", "limits", "members", "policies")
+    __slots__ = ("_fused", "_kind", "_selections", "_settled", "fragments", "hash", "limits", "members", "policies")
 
     def __init__(self, policies: tuple[Policy, ...], set_hash: str, limits: Limits) -> None:
         self.policies = policies
@@ -127,7 +147,11 @@ class PolicySet:
         self.limits = limits
         self.members: Mapping[str, int] = {policy.id: policy.version for policy in policies}
         self.fragments = Fragments()
-        self._selections: dict[tuple[str, str, str, ToolEffect], Selection] = {}
+        premises = [policy.condition.premise for policy in policies]
+        self._settled = sorted(frozenset[str]().union(*(premise.names for premise in premises if premise)))
+        facts = {"agent.id", "server.id", "tool.name", "tool.effect", *(names.BY_NAME[n].fact for n in self._settled)}
+        self._kind: Callable[[Facts], tuple[Any, ...]] = attrgetter(*sorted(facts))
+        self._selections: dict[tuple[Any, ...], Selection] = {}
         self._fused: dict[tuple[str, ...], Selection] = {}
 
     @classmethod
@@ -164,21 +188,37 @@ class PolicySet:
     def __repr__(self) -> str:
         return f"PolicySet({self.hash[:12]}, {len(self.policies)} policies)"
 
-    def select(self, agent: str, server: str, tool: str, effect: ToolEffect) -> Selection:
-        """The policies that such a call answers to, ordered by id."""
-        key = (agent, server, tool, effect)
+    def select(self, case: Case) -> Selection:
+        """The policies that a call answers to, ordered by id. Agent, server, tool and binding must be known.
+
+        Left out are those whose scope does not cover it and those that its agent, server, tool, binding and company
+        make false whatever else it says.
+        """
+        key = self._kind(case.facts)
         selection = self._selections.get(key)
         if selection is None:
-            relevant = tuple(policy for policy in self.policies if policy.scope.covers(agent, server, tool, effect))
-            ids = tuple(policy.id for policy in relevant)
-            selection = self._fused.get(ids)
-            if selection is None:
-                if len(self._fused) >= _MOST_FUSED:
-                    self._fused.clear()
-                selection = self._fused[ids] = Selection(relevant)
+            selection = self._choose(case)
             if len(self._selections) >= _MOST_SELECTIONS:
                 self._selections.clear()
             self._selections[key] = selection
+        return selection
+
+    def _choose(self, case: Case) -> Selection:
+        agent, server, tool = case.facts.agent, case.facts.server, case.facts.tool
+        assert agent is not None and server is not None and tool is not None, "see judgement._matches"
+        settled = {name: names.BY_NAME[name].read(case) for name in self._settled}
+        relevant = tuple(
+            policy
+            for policy in self.policies
+            if policy.scope.covers(agent.id, server.id, tool.name, tool.effect)
+            and expression.may_hold(policy.condition.premise, settled)
+        )
+        ids = tuple(policy.id for policy in relevant)
+        selection = self._fused.get(ids)
+        if selection is None:
+            if len(self._fused) >= _MOST_FUSED:
+                self._fused.clear()
+            selection = self._fused[ids] = Selection(relevant)
         return selection
 
 

@@ -26,6 +26,7 @@ from watchfloor.kql.ir import (
     Const,
     Filter,
     Group,
+    Limit,
     OneOf,
     Order,
     Ref,
@@ -102,11 +103,13 @@ class _Generator:
                 self._group(step)
             elif isinstance(step, Order):
                 self._order = step.keys
-            else:
+            elif step is not relation.steps[-1]:
                 # The order outlives the limit: later steps keep it, and the end states it again.
-                self._add(self._ordered(exp.select(exp.Star())).limit(exp.Literal.number(step.rows)))
+                self._add(self._limited(exp.select(exp.Star()), step))
         result = exp.select(*[_reference(column) for _, column in relation.columns])
-        result = self._ordered(result.from_(_step(len(self._steps) - 1)))
+        result = result.from_(_step(len(self._steps) - 1))
+        last = relation.steps[-1] if relation.steps else None
+        result = self._limited(result, last) if isinstance(last, Limit) else self._ordered(result)
         for number, step_select in enumerate(self._steps):
             name = exp.to_identifier(f"s{number}")
             result = result.with_(name, as_=step_select, materialized=False, copy=False)
@@ -140,6 +143,9 @@ class _Generator:
             for column, is_descending, nulls_first in self._order
         ]
         return select.order_by(*keys) if keys else select
+
+    def _limited(self, select: exp.Select, limit: Limit) -> exp.Select:
+        return self._ordered(select).limit(exp.Literal.number(limit.rows))
 
     def _aliased(self, column: BoundColumn, value: Scalar) -> exp.Expr:
         return _alias(self._scalar(value), column)

@@ -52,7 +52,7 @@ class Denied(WatchfloorError):
 
 
 class Unavailable(WatchfloorError):
-    """A part that this needs does not answer, is full, or its state is too old. Nothing was done; trying again may work."""
+    """A part that this needs does not answer, is full or too old. Nothing was done; trying again may work."""
 
     code = "unavailable"
 

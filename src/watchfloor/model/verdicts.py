@@ -64,7 +64,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What a detector saw in content. ``path`` is where (``arguments.body``, ``user_turns[0]``), ``span`` the characters."""
+    """What a detector saw. ``path`` is where (``arguments.body``, ``user_turns[0]``), ``span`` the characters."""
 
     detector: str
     category: str

@@ -45,6 +45,9 @@ router = APIRouter(prefix="/api", tags=["registry"])
 _NEEDS_MORE: Final = {"policy": Permission.POLICY_WRITE, "provider": Permission.OPERATOR_WRITE}
 """Kinds of things in a manifest that registry.write alone does not cover: what is stopped, and whom we believe."""
 
+_SIGN_IN: Final = frozenset({"issuer", "subject"})
+"""Fields of a known user that decide whose sign-in is theirs: changing them hands their rights to somebody else."""
+
 
 class ManifestBody(BaseModel):
     """A manifest. ``expected`` is the digest of the plan that was agreed to."""
@@ -183,9 +186,13 @@ def list_audit(
 
 
 def _check_reach(viewer: Viewer, planned: manifest.Plan) -> None:
-    for kind, permission in _NEEDS_MORE.items():
-        if permission not in viewer.permissions and any(c.kind == kind for c in planned.changes):
-            raise Denied(f"This manifest changes a {kind}, which needs the permission {permission.value}.")
+    for change in planned.changes:
+        permission = _NEEDS_MORE.get(change.kind)
+        what = f"a {change.kind}"
+        if change.kind == "user" and change.action == "update" and _SIGN_IN & {f.name for f in change.fields}:
+            permission, what = Permission.OPERATOR_WRITE, f"who signs in as {change.id}"
+        if permission is not None and permission not in viewer.permissions:
+            raise Denied(f"This manifest changes {what}, which needs the permission {permission.value}.")
 
 
 @router.post("/manifests/plan", summary="What applying a manifest would change")

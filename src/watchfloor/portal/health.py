@@ -10,14 +10,15 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from watchfloor import __version__
 from watchfloor.model.errors import WatchfloorError
-from watchfloor.portal.auth import PUBLIC
+from watchfloor.model.people import Permission
+from watchfloor.portal.auth import PUBLIC, Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
 
 router = APIRouter(tags=["health"])
@@ -64,7 +65,7 @@ class Check(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether this server can do its work, and if not what keeps it."""
+    """Whether this server can do its work, and what keeps it; details only for who is signed in."""
 
     ready: bool
     checks: list[Check]
@@ -108,11 +109,22 @@ async def alive() -> dict[str, str]:
 @router.get("/readyz", dependencies=[PUBLIC], summary="Ready", responses={503: {"model": Readiness}})
 def ready(deps: Deps, response: Response) -> Readiness:
     """503 while control state or the event store does not answer. A failing job is shown, but no reason to restart."""
-    found = checks(deps)
-    is_ready = all(c.ok for c in found if c.name in ("control", "events"))
-    if not is_ready:
+    found = _readiness(deps)
+    if not found.ready:
         response.status_code = 503
-    return Readiness(ready=is_ready, checks=found)
+    # A detail may name a file or a host: nothing for strangers.
+    return Readiness(ready=found.ready, checks=[Check(name=c.name, ok=c.ok) for c in found.checks])
+
+
+@router.get("/api/health", summary="Ready, with the details")
+def health(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)], deps: Deps) -> Readiness:
+    """What /readyz says, and why."""
+    return _readiness(deps)
+
+
+def _readiness(deps: PortalDeps) -> Readiness:
+    found = checks(deps)
+    return Readiness(ready=all(c.ok for c in found if c.name in ("control", "events")), checks=found)
 
 
 @router.get("/metrics", dependencies=[PUBLIC], summary="Prometheus metrics", response_class=Response)

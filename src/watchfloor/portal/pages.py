@@ -51,7 +51,7 @@ def _blocked_calls(deps: PortalDeps) -> tuple[list[dict[str, Any]], int]:
 
 
 def _blocked_table(rows: Sequence[dict[str, Any]]) -> Html:
-    columns = (Column("Time (UTC)"), Column("Agent"), Column("Tool", wide=True), Column("User"), Column("Reason"),
+    columns = (Column("Time (UTC)"), Column("Agent", wide=True), Column("Tool"), Column("User"), Column("Reason"),
                Column("Address"))  # fmt: skip
     body = [
         (

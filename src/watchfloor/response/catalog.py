@@ -2,7 +2,7 @@
 
 Each action's ``effect`` runs inside the runner's transaction, after permission, reason and rate have been checked; it
 checks what only it can know, changes state through ``registry``, ``identity`` or ``storage``, and returns what shows
-that it worked. To add one: a function here, a line in ``ACTIONS``, a page in docs/actions.md (checked by test).
+that it worked. To add one: a function here and a line in ``ACTIONS``.
 """
 
 from __future__ import annotations
@@ -127,14 +127,22 @@ def _tool(order: Order) -> tuple[str, str]:
     return server_id, name
 
 
-def _block_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:
-    tool = registry.set_tool_blocked(tx, *_tool(order), True, order.reason)
+def _set_tool_blocked(tx: ControlTx, order: Order, is_blocked: bool) -> Mapping[str, Any]:
+    server_id, name = _tool(order)
+    before = inventory.find_tool(tx, server_id, name)
+    if before is not None and before.is_blocked is is_blocked:
+        state = "blocked" if is_blocked else "not blocked"
+        raise Conflict(f"tool {order.subject_id} is {state} already.", where="tool")
+    tool = registry.set_tool_blocked(tx, server_id, name, is_blocked, order.reason)
     return {"is_blocked": tool.is_blocked}
+
+
+def _block_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return _set_tool_blocked(tx, order, True)
 
 
 def _unblock_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:
-    tool = registry.set_tool_blocked(tx, *_tool(order), False, order.reason)
-    return {"is_blocked": tool.is_blocked}
+    return _set_tool_blocked(tx, order, False)
 
 
 def _approve_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:

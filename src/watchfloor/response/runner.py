@@ -82,6 +82,7 @@ def perform(
         record = actions.add_record(
             tx, action.id, subject, "done", {**proof, "reason": order.reason}, order.incident_id
         )
+        tx.audit("action:perform", subject, {"action": action.id, "record": record.id, "incident": order.incident_id})
         committed_at, revision = tx.now, tx.revision
     reached = epoch() if revision is not None else None
     if revision is not None and reached is not None and reached < revision:

@@ -32,6 +32,7 @@ from watchfloor.storage import retention as retaining
 from watchfloor.storage.drain import Drain, drain
 from watchfloor.storage.log import utc_now
 from watchfloor.storage.ports import CompiledQuery, Limits, LogBatch, MaintenanceReport, Retention, Scope
+from watchfloor.storage.rows import is_packed, unpack
 from watchfloor.storage.tables import TABLES, Table
 
 __all__ = ["CONCURRENT_QUERIES", "Drain", "DuckDbStore", "drain"]
@@ -159,11 +160,13 @@ class DuckDbStore:
             while end < len(batches) and batches[end].batch.schema.equals(shape):
                 end += 1
             run = batches[start:end]
-            incoming = pa.Table.from_batches([b.batch for b in run])
+            typed = [unpack(table, (b.batch for b in run))] if is_packed(run[0].batch) else [b.batch for b in run]
             firsts = [((bases[b.log] + b.seq) << 20, b.batch.num_rows) for b in run]
-            numbers = pa.chunked_array([pa.array(range(n, n + rows), pa.int64()) for n, rows in firsts], pa.int64())
-            cursor.register("incoming", incoming.append_column("__seq", numbers))
-            cursor.execute(sql.insert(table, tuple(shape.names)), {"ingest_time": ingest_time})
+            numbers = pa.array([number for n, rows in firsts for number in range(n, n + rows)], pa.int64())
+            incoming = pa.Table.from_batches(typed).append_column("__seq", numbers)
+            cursor.register("incoming", incoming)
+            names = tuple(incoming.schema.names[:-1])
+            cursor.execute(sql.insert(table, names), {"ingest_time": ingest_time})
             cursor.unregister("incoming")
             start = end
 

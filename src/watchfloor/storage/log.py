@@ -109,7 +109,7 @@ class SqliteLog:
     ) -> None:
         self._path, self._min_free, self._busy, self._now = path, min_free_bytes, busy_seconds, now
         self._purged: datetime | None = None
-        self._schemas: dict[str, tuple[pa.Schema, int]] = {}
+        self._schema_ids: list[tuple[pa.Schema, int]] = []
         self._schema_bodies: dict[int, pa.Schema] = {}
         with self._errors():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -233,14 +233,14 @@ class SqliteLog:
         return Seq(seq)
 
     def _schema_id(self, encoded: Encoded) -> int:
-        known = self._schemas.get(encoded.table)
-        if known is not None and known[0].equals(encoded.schema, check_metadata=True):
-            return known[1]
+        for schema, known in self._schema_ids:
+            if schema.equals(encoded.schema, check_metadata=True):
+                return known
         body = encoded.schema.serialize().to_pybytes()
         with _transaction(self._writer) as tx:
             tx.execute("INSERT OR IGNORE INTO schema (body) VALUES (?)", (body,))
             (found,) = tx.execute("SELECT id FROM schema WHERE body = ?", (body,)).fetchone()
-        self._schemas[encoded.table] = (encoded.schema, found)
+        self._schema_ids.append((encoded.schema, found))
         return int(found)
 
     def _schema(self, schema_id: int) -> pa.Schema:

@@ -52,7 +52,7 @@ class PostgresLog:
         self._url, self._now = url.replace("postgresql+psycopg://", "postgresql://"), now
         self._identity = ""
         self._purged: datetime | None = None
-        self._schema_ids: dict[str, tuple[pa.Schema, int]] = {}
+        self._schema_ids: list[tuple[pa.Schema, int]] = []
         self._schemas: dict[int, pa.Schema] = {}
         self._appending, self._serving = _Line(self), _Line(self)
 
@@ -165,9 +165,9 @@ class PostgresLog:
         return Seq(new[0])
 
     def _schema_id(self, connection: psycopg.Connection, batch: Encoded) -> int:
-        known = self._schema_ids.get(batch.table)
-        if known is not None and known[0].equals(batch.schema, check_metadata=True):
-            return known[1]
+        for schema, known in self._schema_ids:
+            if schema.equals(batch.schema, check_metadata=True):
+                return known
         body = batch.schema.serialize().to_pybytes()
         with connection.transaction():
             connection.execute(
@@ -175,7 +175,7 @@ class PostgresLog:
             )
             row = connection.execute("SELECT id FROM event_log_schema WHERE hash = md5(%s)", (body,)).fetchone()
         assert row is not None
-        self._schema_ids[batch.table] = (batch.schema, row[0])
+        self._schema_ids.append((batch.schema, row[0]))
         return int(row[0])
 
     def _schema(self, connection: psycopg.Connection, schema_id: int) -> pa.Schema:

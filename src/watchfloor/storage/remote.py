@@ -219,7 +219,7 @@ class RemoteStore:
         try:
             with pa.ipc.open_stream(answer) as stream:
                 return iter(list(stream))
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             raise Unavailable(f"The event store process broke off its answer: {error}") from error
 
     def maintain(self, now: datetime) -> MaintenanceReport:

@@ -28,6 +28,7 @@ import pyarrow as pa
 from watchfloor.model.errors import Unavailable
 from watchfloor.storage.log import DEFAULT_PART
 from watchfloor.storage.ports import EventLog
+from watchfloor.storage.rows import Rows
 from watchfloor.storage.segments import Contents, Segment, SpoolWriter, left_segments, lock_directory, parse_segment
 from watchfloor.storage.tables import TABLES, Table
 
@@ -35,44 +36,6 @@ __all__ = ["Shipper", "ShipperStats", "SpoolWriter", "recover"]
 
 _LOG: Final = logging.getLogger(__name__)
 _IDLE_ROUNDS: Final = 50
-
-
-class _Rows:
-    """Rows of one table to one batch: nearly all time goes into Arrow's own conversion of the whole list."""
-
-    REQUIRED: Final = ("Timestamp", "TenantId", "ReportId")
-
-    def __init__(self, table: Table) -> None:
-        self.schema = table.schema
-        self._struct = pa.struct(list(self.schema))
-        self._names = frozenset(self.schema.names)
-
-    def batch(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
-        """Raises ``pyarrow.ArrowInvalid``, ``pyarrow.ArrowTypeError`` or ``OverflowError`` if a row does not fit."""
-        batch = pa.RecordBatch.from_struct_array(pa.array(rows, type=self._struct))
-        return batch.replace_schema_metadata(self.schema.metadata)
-
-    def fault(self, row: object) -> str:
-        """Why ``row`` cannot be part of a batch; empty if it can."""
-        if not isinstance(row, dict):
-            return "a row is an object"
-        if not self._names.issuperset(row):
-            return f"no such column: {', '.join(sorted(row.keys() - self._names))}"
-        if missing := [name for name in self.REQUIRED if row.get(name) is None]:
-            return f"no value in {', '.join(missing)}"
-        return ""
-
-    def split(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], str]]]:
-        """Rows that fit, and rows that do not with the reason."""
-        good, bad = [], []
-        for row in rows:
-            try:
-                self.batch([row])
-            except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
-                bad.append((row, str(error)))
-            else:
-                good.append(row)
-        return good, bad
 
 
 @dataclass(slots=True)
@@ -92,7 +55,7 @@ class _Shipment:
 
     def __init__(self, log: EventLog, part: str, tables: Mapping[str, Table], stats: ShipperStats) -> None:
         self._log, self._part, self.stats = log, part, stats
-        self._builders = {name: _Rows(table) for name, table in tables.items()}
+        self._builders = {name: Rows(table) for name, table in tables.items()}
 
     def ship(self, segment: Segment) -> None:
         """Bring what ``segment`` holds into the log, and remove it. Safe to repeat after any interruption."""
@@ -123,25 +86,12 @@ class _Shipment:
     def _batches(self, path: Path, records: tuple[bytes, ...]) -> list[tuple[pa.RecordBatch, str]]:
         by_table: dict[str, list[dict[str, Any]]] = {}
         for number, record in enumerate(records):
-            for table, row, fault in self._rows(record):
+            for place, (table, row, fault) in enumerate(self._rows(record)):
                 if fault:
-                    self._quarantine(path, f"{number}", fault, row)
+                    self._quarantine(path, f"{number}-{place}", fault, row)
                 else:
                     by_table.setdefault(table, []).append(row)
-        batches = []
-        for table, rows in by_table.items():
-            builder = self._builders[table]
-            try:
-                batch = builder.batch(rows)
-            except (pa.ArrowException, OverflowError, ValueError, TypeError):
-                rows, unfit = builder.split(rows)
-                for number, (row, reason) in enumerate(unfit):
-                    self._quarantine(path, f"{table}-{number}", reason, row)
-                if not rows:
-                    continue
-                batch = builder.batch(rows)
-            batches.append((batch, f"{path.name}:{table}"))
-        return batches
+        return [(self._builders[table].batch(rows), f"{path.name}:{table}") for table, rows in by_table.items()]
 
     def _rows(self, record: bytes) -> Iterator[tuple[str, Any, str]]:
         try:
@@ -155,18 +105,18 @@ class _Shipment:
             if table is None or builder is None:
                 yield "", entry, f"no such table: {table}"
             else:
-                yield table, entry.get("r"), builder.fault(entry.get("r"))
+                row = entry.get("r")
+                fault = builder.fault(row)
+                yield table, entry if fault else row, fault
 
     def _quarantine(self, segment: Path, number: str, reason: str, value: object) -> None:
         path = segment.with_name(f"{segment.stem}-{number}.bad")
         _LOG.error("a row of %s does not fit and is kept in %s: %s", segment.name, path.name, reason)
         body = orjson.dumps({"segment": segment.name, "reason": reason, "value": value}, option=orjson.OPT_INDENT_2)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(descriptor, body)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
         self.stats.quarantined += 1
 
 

@@ -7,28 +7,24 @@ file own the sockets; ``enforce.py`` above the guard decides on calls. Nothing h
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 import orjson
 
-PARSE_ERROR: Final = -32700
-INVALID_REQUEST: Final = -32600
-METHOD_NOT_FOUND: Final = -32601
-INVALID_PARAMS: Final = -32602
-INTERNAL_ERROR: Final = -32603
-HEADER_MISMATCH: Final = -32020
-UNSUPPORTED_VERSION: Final = -32022
-BLOCKED: Final = -32090
-HELD: Final = -32091
-STATE_UNAVAILABLE: Final = -32092
-TOOL_SERVER_FAILED: Final = -32093
-UNAUTHENTICATED: Final = -32094
+from watchfloor.gateway.mcp.headers import Headers, decode_header
+from watchfloor.gateway.mcp.rpc import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    UNSUPPORTED_VERSION,
+    Rejected,
+    RequestId,
+)
 
 STATELESS_VERSIONS: Final = ("2026-07-28",)
 SESSION_VERSIONS: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
@@ -43,21 +39,7 @@ PSEUDO_TOOL: Final = "mcp:"
 INPUT_RESPONSES: Final = "mcp:inputResponses"
 """Under this key the answers to a server's questions are judged together with the arguments of the call."""
 
-_ROUTING: Final = frozenset(
-    {b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id", b"authorization", b"last-event-id"}
-)
-_KEPT: Final = _ROUTING | {
-    b"accept",
-    b"content-type",
-    b"content-length",
-    b"traceparent",
-    b"tracestate",
-    b"origin",
-    b"x-forwarded-for",
-}
 _NAME_MEMBER: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_BASE64_VALUE: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _MAX_TURNS: Final = 64
 _MAX_TEXT: Final = 256
 
@@ -118,24 +100,20 @@ NOTIFICATIONS: Final[dict[str, dict[Era, Handling]]] = {
 }
 """Notifications that a client may send. The stateless protocol has none: closing the answer is its cancellation."""
 
+_LISTS: Final = {
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+    "prompts/list": "prompts",
+}
+LIST_TOOLS: Final = frozenset(PSEUDO_TOOL + method for method in _LISTS)
+"""Under these names lists are decided on."""
+
 _MEMBERS: Final = {
     MessageKind.REQUEST: ("jsonrpc", "id", "method", "params"),
     MessageKind.NOTIFICATION: ("jsonrpc", "method", "params"),
     MessageKind.RESPONSE: ("jsonrpc", "id", "result", "error"),
 }
 _CALL_PARAMS: Final = frozenset({"name", "arguments", "_meta", "inputResponses", "requestState"})
-
-RequestId = str | int | None
-
-
-class Rejected(Exception):
-    """The message is not one that may pass. ``status`` is the HTTP status of the answer."""
-
-    def __init__(
-        self, code: int, message: str, *, status: int = 400, request_id: RequestId = None, data: Any = None
-    ) -> None:
-        self.code, self.message, self.status, self.request_id, self.data = code, message, status, request_id, data
-        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,38 +164,6 @@ class Message:
         return orjson.dumps(self.body)
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
-    """The headers of a request that mean something here; all others end here."""
-
-    values: Mapping[bytes, bytes]
-    params: tuple[tuple[str, str], ...] = ()
-    duplicated: str | None = None
-
-    def text(self, name: bytes) -> str | None:
-        """A header's value, or None."""
-        value = self.values.get(name)
-        return None if value is None else value.decode("latin-1")
-
-
-def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Keep what matters of raw ASGI header lines and note a routing header that appears twice."""
-    values: dict[bytes, bytes] = {}
-    params: list[tuple[str, str]] | None = None
-    duplicated = None
-    for name, value in raw:
-        if name in _KEPT:
-            if name in values and name in _ROUTING:
-                duplicated = name.decode()
-            if name in values and name == b"x-forwarded-for":
-                value = values[name] + b"," + value
-            values[name] = value
-        elif name.startswith(b"mcp-param-"):
-            params = params or []
-            params.append((name.decode("latin-1"), value.decode("latin-1")))
-    return Headers(values, tuple(params) if params else (), duplicated)
-
-
 def parse(raw: bytes) -> Any:
     """The JSON value in ``raw``. Raises ``Rejected`` with JSON-RPC's parse error."""
     try:
@@ -244,28 +190,6 @@ def era_of(headers: Headers) -> Era:
     if headers.duplicated:
         raise Rejected(HEADER_MISMATCH, f"The header {headers.duplicated} appears more than once.")
     return _version(headers)[0]
-
-
-def decode_header(value: str | None) -> str | None:
-    """A header's value as the protocol encodes it: verbatim, or ``=?base64?…?=``; None where that is malformed."""
-    if value is None:
-        return None
-    match = _BASE64_VALUE.fullmatch(value)
-    if match is None:
-        return value
-    try:
-        decoded = base64.b64decode(match[1], validate=True)
-        text = decoded.decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return None
-    return text if base64.b64encode(decoded).decode("ascii") == match[1] else None
-
-
-def encode_header(value: str) -> str:
-    """Inverse of ``decode_header``."""
-    if value.isascii() and value.isprintable() and value == value.strip() and not _BASE64_VALUE.fullmatch(value):
-        return value
-    return f"=?base64?{base64.b64encode(value.encode()).decode('ascii')}?="
 
 
 def _check_routing(headers: Headers, era: Era, version: str | None, method: str, params: Mapping[str, Any]) -> None:
@@ -420,144 +344,12 @@ def _read_call(message: Message, params: Mapping[str, Any]) -> None:
     message.arguments = arguments
 
 
-# -- headers that mirror arguments ------------------------------------------------------------------------------
-
-
-def _rendered(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else None
-
-
-def _scalars(value: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], str]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _scalars(inner, (*path, key))
-    elif (rendered := _rendered(value)) is not None:
-        yield path, rendered
-
-
-def param_headers(
-    headers: Headers, arguments: Mapping[str, Any], sent: Mapping[str, Any]
-) -> tuple[tuple[str, str], ...]:
-    """``Mcp-Param-*`` headers to send with ``sent``, the arguments after redaction.
-
-    Each must carry a value that stands in ``arguments``: nothing may reach a tool beside what was decided on. Raises
-    ``Rejected``.
-    """
-    if not headers.params:
-        return ()
-    paths: dict[str, tuple[str, ...]] = {}
-    for path, rendered in _scalars(dict(arguments)):
-        paths.setdefault(rendered, path)
-    answer: dict[str, str] = {}
-    for name, raw in headers.params:
-        value = decode_header(raw)
-        if name in answer or value is None or value not in paths:
-            raise Rejected(HEADER_MISMATCH, f"The header {name[:100]} does not match an argument in the body.")
-        now: Any = sent
-        for key in paths[value]:
-            now = now.get(key) if isinstance(now, Mapping) else None
-        answer[name] = encode_header(_rendered(now) or "")
-    return tuple(answer.items())
-
-
-def trace_id(headers: Headers) -> str:
-    """The W3C trace id of a request, or nothing."""
-    match = _TRACEPARENT.fullmatch(headers.text(b"traceparent") or "")
-    return match[1] if match else ""
-
-
-# -- answers ------------------------------------------------------------------------------------------------------
-
-
-def error_body(request_id: RequestId, code: int, message: str, data: Any = None) -> bytes:
-    """A JSON-RPC error."""
-    error: dict[str, Any] = {"code": code, "message": message}
-    if data is not None:
-        error["data"] = data
-    return orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error})
-
-
-def sse_event(body: bytes) -> bytes:
-    """One server-sent event that carries a JSON-RPC message."""
-    return b"event: message\r\ndata: " + body + b"\r\n\r\n"
-
-
-def filter_tools(message: Any, keep: Callable[[Any], bool]) -> bool:
-    """Drop from a ``tools/list`` answer the tools that ``keep`` refuses; True when ``message`` is such an answer."""
-    result = message.get("result") if isinstance(message, dict) else None
-    tools = result.get("tools") if isinstance(result, dict) else None
-    if not isinstance(result, dict) or not isinstance(tools, list):
-        return False
-    result["tools"] = [t for t in tools if isinstance(t, dict) and keep(t)]
-    return True
-
-
-class SseFilter:
-    """Filters tool lists in a stream of server-sent events.
-
-    Feed it chunks as they arrive; it gives back whole events. Each is written anew from what was read, so that a client
-    that is more lenient about lines or JSON reads nothing else. An event larger than ``limit`` bytes raises
-    ``Rejected``: what cannot be read cannot be filtered.
-    """
-
-    def __init__(self, keep: Callable[[Any], bool], limit: int) -> None:
-        self._keep, self._limit = keep, limit
-        self._buffer = b""
-        self._is_first = True
-
-    def feed(self, chunk: bytes) -> bytes:
-        """The events that ``chunk`` completes."""
-        self._buffer += chunk
-        if self._is_first and self._buffer:
-            if _BOM.startswith(self._buffer[:3]) and len(self._buffer) < 3:
-                return b""
-            self._buffer = self._buffer.removeprefix(_BOM)
-            self._is_first = False
-        done: list[bytes] = []
-        start = 0
-        for match in _EVENT_END.finditer(self._buffer):
-            # A CR at the very end may be half of a CRLF: wait for what follows.
-            if match.end() == len(self._buffer) and self._buffer.endswith(b"\r"):
-                break
-            done.append(self._event(self._buffer[start : match.start()]))
-            start = match.end()
-        self._buffer = self._buffer[start:]
-        if len(self._buffer) > self._limit:
-            raise Rejected(TOOL_SERVER_FAILED, "The tool server's answer is too large to filter.", status=200)
-        return b"".join(done)
-
-    def close(self) -> bytes:
-        """What is left when the stream ends: an event that was not completed counts as never sent."""
-        rest, self._buffer = self._buffer, b""
-        match = _EVENT_END.search(rest)
-        return self._event(rest[: match.start()]) if match else b""
-
-    def _event(self, raw: bytes) -> bytes:
-        data: list[bytes] = []
-        kept: list[bytes] = []
-        for line in _LINE_END.split(raw):
-            field, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if field == b"data":
-                data.append(value)
-            elif (field == b"id" and _SAFE_ID.fullmatch(value)) or (field == b"retry" and value.isdigit()):
-                kept.append(field + b": " + value + b"\r\n")
-        if not data:
-            return b": ping\r\n\r\n"
-        text = b"\n".join(data)
-        if text:
-            try:
-                message = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                return b": an event that is not JSON was dropped\r\n\r\n"
-            filter_tools(message, self._keep)
-            text = orjson.dumps(message)
-        return b"event: message\r\n" + b"".join(kept) + b"data: " + text + b"\r\n\r\n"
-
-
-_BOM: Final = b"\xef\xbb\xbf"
-_SAFE_ID: Final = re.compile(rb"[\x21-\x7e]{1,256}")
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+def empty_list(message: Message) -> bytes | None:
+    """The answer to a request for a list that says that there is nothing; None for any other message."""
+    member = _LISTS.get(message.method)
+    if member is None:
+        return None
+    result: dict[str, Any] = {member: []}
+    if message.era is Era.STATELESS:
+        result |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+    return orjson.dumps({"jsonrpc": "2.0", "id": message.id, "result": result})

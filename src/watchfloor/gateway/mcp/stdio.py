@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from watchfloor.gateway.mcp import protocol
-from watchfloor.gateway.mcp.protocol import Era, Handling, Message, MessageKind, Rejected, RequestId
+from watchfloor.gateway.mcp import protocol, rpc
+from watchfloor.gateway.mcp.protocol import Era, Handling, Message, MessageKind
+from watchfloor.gateway.mcp.rpc import Rejected, RequestId
 
 _LOG: Final = logging.getLogger(__name__)
 _MAX_OPEN: Final = 1000
@@ -32,7 +33,7 @@ class Decision:
     is_allowed: bool
     invocation: str = ""
     arguments: dict[str, Any] | None = None
-    code: int = protocol.BLOCKED
+    code: int = rpc.BLOCKED
     message: str = ""
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -73,10 +74,10 @@ def decision_of(answer: Any) -> Decision:
     reasons = answer.get("reasons")
     reason = reasons[0] if isinstance(reasons, list) and reasons else "internal_error"
     data = {"code": reason, "retryable": answer.get("retryable") is True, "invocation": invocation}
-    code = protocol.STATE_UNAVAILABLE if reason in _STATE_CODES else protocol.BLOCKED
+    code = rpc.STATE_UNAVAILABLE if reason in _STATE_CODES else rpc.BLOCKED
     if verdict == "hold" and isinstance(answer.get("hold"), dict):
         data["hold"] = answer["hold"]
-        code = protocol.HELD
+        code = rpc.HELD
     return Decision(False, invocation, None, code, str(answer.get("message", "")), data)
 
 
@@ -120,9 +121,9 @@ class Relay:
     def _take(self, message: Message) -> None:
         # INVARIANT: one open request an id. Two would let the answer of one pass as the answer of the other.
         if message.id in self._open or message.id in self._asking:
-            raise Rejected(protocol.INVALID_REQUEST, "A request with this id is still open.", request_id=message.id)
+            raise Rejected(rpc.INVALID_REQUEST, "A request with this id is still open.", request_id=message.id)
         if len(self._open) >= _MAX_OPEN:
-            raise Rejected(protocol.INVALID_REQUEST, "Too many requests are open.", request_id=message.id)
+            raise Rejected(rpc.INVALID_REQUEST, "Too many requests are open.", request_id=message.id)
         self._open[message.id] = ""
 
     async def _ask(self, message: Message) -> None:
@@ -131,7 +132,7 @@ class Relay:
         except GuardFailed as error:
             decision = Decision(
                 False,
-                code=protocol.STATE_UNAVAILABLE,
+                code=rpc.STATE_UNAVAILABLE,
                 message=str(error),
                 data={"code": error.code, "retryable": True},
             )
@@ -139,6 +140,10 @@ class Relay:
             self._asking.pop(message.id, None)
         if not decision.is_allowed:
             self._open.pop(message.id, None)
+            nothing = protocol.empty_list(message)
+            if nothing is not None and decision.data.get("code") == "not_granted":
+                await self._to_client(nothing)
+                return
             await self._fail(message.id, decision.code, decision.message, decision.data)
             return
         self._open[message.id] = decision.invocation
@@ -190,14 +195,14 @@ class Relay:
             result["tools"] = await self._guard.shown(result["tools"])
         except GuardFailed as error:
             data = {"code": error.code, "retryable": True}
-            await self._fail(body["id"], protocol.STATE_UNAVAILABLE, str(error), data)
+            await self._fail(body["id"], rpc.STATE_UNAVAILABLE, str(error), data)
             return
         await self._to_client(orjson.dumps(body))
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
     async def _fail(self, request_id: RequestId, code: int, message: str, data: Any = None) -> None:
-        await self._to_client(protocol.error_body(request_id, code, message, data))
+        await self._to_client(rpc.error_body(request_id, code, message, data))
 
     def _start(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)

@@ -33,7 +33,8 @@ _MOST_TRIES: Final = 8
 """Mentions of a phrase that are passed over in one text in search of one that is meant."""
 
 
-_TRIGGERS: Final = frozenset[str]().union(*(family.triggers[0] for family in FAMILIES))
+_TRIGGERS: Final = frozenset("bcdfghjklmnpqrstvwxz").union(*(family.triggers[0] for family in FAMILIES))
+"""Words that have to be looked at more closely: every phrase has one of them, spelt letter by letter or not."""
 
 _MARKERS: Final = re.compile(
     r"<\|(?:im_start|im_end|system|start_header_id|endoftext)\|?>|<<SYS>>|\[/?INST\]|<\|start_header_id\|>",
@@ -41,10 +42,10 @@ _MARKERS: Final = re.compile(
 )
 """Control tokens of chat templates: no person types them."""
 
-_MANY_LETTERS: Final = 8
+_MANY_LETTERS: Final = 6
 """Words of one letter from which on a text may be spelt letter by letter."""
 
-_SPACED: Final = re.compile(r"(?:\b[a-z] ){7,400}[a-z]\b")
+_SPACED: Final = re.compile(r"(?:\b[a-z] ){4,400}[a-z]\b")
 _SQUEEZED: Final = re.compile(
     r"(?:ignore|disregard|forget|bypass|override)(?:all|any|your|the|of|my){0,3}"
     r"(?:previous|prior|above|earlier|system|safety)?(?:instructions?|prompts?|rules|guidelines)"
@@ -82,10 +83,11 @@ def detect(content: Content) -> list[Finding]:
         surfaces = _first(_surfaces(content), SCANNED)
         joined = "\n".join(text for _, text, _ in surfaces)
     words = folded_words(joined)
-    # One pass over the words settles it for nearly every call: none of them starts a phrase of any family.
-    suspects = [] if _TRIGGERS.isdisjoint(words) else _suspects(frozenset(words))
+    # One pass over the words settles it for nearly every call.
+    is_clean = _TRIGGERS.isdisjoint(words)
+    suspects = [] if is_clean else _suspects(frozenset(words))
+    is_spaced = not is_clean and list(map(len, words)).count(1) >= _MANY_LETTERS
     has_markers = ("<" in joined or "]" in joined) and _MARKERS.search(joined) is not None
-    is_spaced = list(map(len, words)).count(1) >= _MANY_LETTERS
     findings: list[Finding] = []
     if suspects or has_markers or is_spaced:
         for path, text, in_arguments in surfaces or _surfaces(content):
@@ -142,13 +144,25 @@ def _scan(path: str, text: str, suspects: list[Family], is_spaced: bool) -> list
     if marker:
         shown = excerpt(text, marker.span(), [secret.span for secret in find_secrets(text)])
         signals.append(Signal(NAME, "jailbreak", Severity.HIGH, 0.8, path, marker.span(), shown))
-    if is_spaced:
-        for run in _SPACED.finditer(folded):
-            if _SQUEEZED.search(run[0].replace(" ", "")):
-                span = original_span(text, run.span())
-                signals.append(Signal(NAME, "jailbreak", Severity.HIGH, 0.8, path, span, excerpt(text, span, [])))
-                break
+    if is_spaced and not signals:
+        signals += _spelt(path, text, folded)
     return signals
+
+
+def _spelt(path: str, text: str, folded: str) -> list[Signal]:
+    """Phrases spelt letter by letter: the letters put together, with and without the spaces between words."""
+    runs = [run[0].replace(" ", "") for run in _SPACED.finditer(folded)]
+    if not runs:
+        return []
+    joined = _SPACED.sub(lambda run: run[0].replace(" ", ""), folded)
+    suspects = _suspects(frozenset(joined.split(" ")))
+    if any(_SQUEEZED.search(run) for run in runs) or any(f.pattern.search(f" {joined} ") for f in suspects):
+        first = _SPACED.search(folded)
+        assert first is not None
+        span = original_span(text, first.span())
+        shown = excerpt(text, span, [secret.span for secret in find_secrets(text)])
+        return [Signal(NAME, "jailbreak", Severity.HIGH, 0.8, path, span, shown)]
+    return []
 
 
 def _first_meant(family: Family, folded: str, text: str) -> tuple[tuple[int, int], bool] | None:

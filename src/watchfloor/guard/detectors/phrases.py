@@ -26,15 +26,15 @@ class Family(NamedTuple):
 
 
 _WORDS: Final = {
-    "RULES": "instructions?|prompts?|rules|guidelines?|directives?|commands|orders|polic(?:y|ies)|programming"
-    "|restrictions?|safeguards?|guardrails?|constraints?|training|safety measures",
-    "WHOSE": "previous|prior|above|earlier|preceding|all|any|every|your|system|original|initial|foregoing|safety"
-    "|current|existing|developer|content|these|those|of the",
+    "RULES": "instructions?|directions|prompts?|rules|guidelines?|directives?|commands|orders|polic(?:y|ies)"
+    "|programming|restrictions?|safeguards?|guardrails?|constraints?|training|safety measures",
+    "WHOSE": "previous|previously|last|former|prior|above|earlier|preceding|all|any|every|your|system|original"
+    "|initial|foregoing|safety|current|existing|developer|content|these|those|of the",
     "LEAVE": "ignore|ignoring|disregard|disregarding|forget|overrid(?:e|ing)|bypass(?:ing)?|overlook|neglect"
     "|circumvent|do not follow|don t follow|dont follow|stop following|not obey|don t obey|pay no attention to|drop"
     "|discard",
     "LIMITS": "restrictions?|limits?|limitations?|rules|filters?|filtering|censorship|guardrails?|safeguards?"
-    "|constraints?|guidelines?|moderation|ethics|boundaries",
+    "|constraints?|guidelines?|moderation|ethics|boundaries|content polic(?:y|ies)",
     "NO": "have no|has no|have zero|without any|without|free from|free of|not bound by|no longer bound by|unbound by"
     "|not limited by|not subject to|ignore",
     "TELL": "reveal|show|print|repeat|output|display|tell|give|leak|dump|recite|disclose|share|write|copy|expose"
@@ -68,16 +68,23 @@ FAMILIES: Final[tuple[Family, ...]] = (
         Severity.HIGH,
         0.9,
         _triggers(
-            "ignore ignoring disregard disregarding forget override overriding bypass "
-            "bypassing overlook neglect circumvent follow following obey attention drop discard & instruction "
-            "instructions prompt prompts rules guideline guidelines directive directives commands orders policy "
-            "policies programming restriction restrictions safeguard safeguards guardrail guardrails constraint "
-            "constraints training measures everything all anything"
+            "ignore ignoring disregard disregarding forget override overriding bypass bypassing overlook "
+            "neglect circumvent follow following obey attention drop discard new cancelled canceled void "
+            "revoked null obsolete invalid superseded & instruction instructions directions prompt prompts "
+            "rules guideline guidelines directive directives commands orders policy policies programming "
+            "restriction restrictions safeguard safeguards guardrail guardrails constraint constraints training "
+            "measures everything all anything"
         ),
         _pattern(
             r"{LEAVE} (?:\w+ ){0,2}?(?<! my ){WHOSE}~{RULES}",
             r"{LEAVE} (?:everything|all|anything)(?: that)?(?: was| you were| you ve been| you have been| has been| i)?"
             r" (?:told|said|written|instructed|above|before)",
+            r"(?:forget|ignore|disregard) (?:everything|all|all that|anything) you (?:know|knew|learned|have learned)",
+            r"(?:previous|prior|earlier|former)~(?:instructions?|prompts?|directives?)"
+            r" (?:are|is) (?:now |hereby )?(?:cancell?ed|void|revoked|null|obsolete|invalid|superseded)",
+            r"(?:my|your|these|the following) new (?:instructions?|directives?|rules)"
+            r" (?:supersedes?|overrides?|replaces?)",
+            r"new (?:instructions?|directives?) you (?:must|are|will|shall)",
         ),
     ),
     Family(
@@ -87,10 +94,11 @@ FAMILIES: Final[tuple[Family, ...]] = (
         0.9,
         _triggers(
             "dan developer mode unrestricted unfiltered uncensored jailbroken amoral unethical restrictions "
-            "restriction limits limit limitations limitation rules filters filter filtering censorship guardrails "
-            "guardrail safeguards safeguard constraints constraint guidelines guideline moderation ethics "
-            "boundaries jailbreak anything & you your yourself dan mode act behave respond answer reply operate "
-            "function roleplay pretend speak now jailbreak"
+            "restriction limits limit limitations limitation rules filters filter filtering censorship "
+            "guardrails guardrail safeguards safeguard constraints constraint guidelines guideline moderation "
+            "ethics boundaries jailbreak anything policy policies principles & you your yourself dan "
+            "mode act behave respond answer reply operate function roleplay pretend speak now jailbreak it he "
+            "she assistant chatbot model bot character"
         ),
         _pattern(
             r"do anything now",
@@ -104,8 +112,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
             r"developer mode (?:is )?(?:now )?(?:enabled|activated|unlocked|engaged|output)",
             r"(?:act|behave|respond|answer|reply|operate|function|roleplay|pretend|speak)"
             r"~(?:unrestricted|unfiltered|uncensored|jailbroken|amoral|unethical)",
+            r"you are (?:now )?(?:an? |my )?(?:unrestricted|unfiltered|uncensored|jailbroken|amoral)",
+            r"(?:you|it|he|she|dan|assistant|chatbot|model|bot|character) (?:\w+ ){0,4}?(?:without|no|not have|t have)"
+            r"(?: any)? (?:ethical|moral)(?: or \w+| and \w+)? (?:guidelines|rules|restrictions|limits|principles"
+            r"|boundaries|constraints|filters)",
             r"(?:you|your responses|yourself)~{NO}(?: any| all| the| your| its| such)?(?: \w+)? {LIMITS}",
-            r"pretend~(?:no|not have|not bound by|don t have|do not have|without)(?: any)?(?: \w+)? {LIMITS}",
+            r"pretend(?: \w+){0,6}? (?:no|not have|not bound by|don t have|do not have|without)"
+            r"(?: any)?(?: \w+)? {LIMITS}",
             r"(?:respond|answer|reply|act|speak|operate)(?: \w+){0,4}? without (?:any |all )?(?:\w+ )?{LIMITS}",
             r"(?:remove|lift|disable|turn off|deactivate|drop) (?:all |any |every )?(?:of )?your (?:\w+ )?{LIMITS}",
             r"jailbreak (?:yourself|prompt activated|enabled|activated)",
@@ -119,7 +132,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
         _triggers(
             "prompt prompts instruction instructions message messages rules guidelines directives configuration "
             "above precedes & reveal show print repeat output display tell give leak dump recite disclose share "
-            "write copy expose what paste send email summarize summarise translate encode say return"
+            "write copy expose what paste send email summarize summarise summary recall gimme translate encode "
+            "say return"
         ),
         _pattern(
             r"{TELL}~(?:your|the|its|this|me)~{PROMPT}",
@@ -127,6 +141,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
             r"~your (?:own )?(?:prompt|instructions|rules|guidelines|directives|configuration)",
             r"(?:repeat|print|output|copy|write|say|return|recite)"
             r"~(?:everything|all|the words|the text|words|text|whatever)~(?:above|precedes this)",
+            r"(?:what are|what were|repeat|recall|reveal|recite|summary of|summari[sz]e|gimme)"
+            r"~(?:previous|prior|preceding) (?:instructions?|prompts?|directives)",
         ),
     ),
     Family(
@@ -136,13 +152,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         0.8,
         _triggers(
             "authorize authorise authorized authorised permit allow command instruct override approve require "
-            "grant demand bypass ignore disable skip lift suspend unlock disregard break violate circumvent autorisiere "
-            "erlaube befehle genehmige gestatte ermachtige ordne autorise ordonne permets demande autorizo ordeno "
-            "permito exijo & developer developers creator creators programmer programmers engineer engineers vendor "
-            "maker makers administrator administrators admin admins root superuser ceo officer team department owner "
-            "you override test pentest penetration entwickler entwicklerin ersteller programmierer developpeur "
-            "developpeuse createur administrateur programmeur desarrollador desarrolladora creador administrador "
-            "programador"
+            "grant demand bypass ignore disable skip lift suspend unlock disregard break violate circumvent "
+            "autorisiere erlaube befehle genehmige gestatte ermachtige ordne autorise ordonne permets demande "
+            "autorizo ordeno permito exijo & developer developers creator creators programmer programmers "
+            "engineer engineers vendor maker makers administrator administrators admin admins root superuser "
+            "ceo officer team department owner you override test pentest penetration entwickler entwicklerin "
+            "ersteller programmierer developpeur developpeuse createur administrateur programmeur desarrollador "
+            "desarrolladora creador administrador programador"
         ),
         _pattern(
             r"as (?:the|your|a|an|its) (?:\w+ ){0,2}?{MAKER}(?: \w+){0,5}? (?:i|we) (?:\w+ ){0,2}?"
@@ -171,9 +187,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
         _triggers(
             "ignoriere ignorieren ignoriert missachte missachten missachtet vergiss vergesst vergessen umgeh "
             "umgehe setze du zeig zeige zeigen verrat verrate verraten gib gibt nenn nenne nennen wiederhol "
-            "wiederhole wiederholen drucke entwicklermodus & alles anweisungen instruktionen regeln vorgaben "
-            "befehle richtlinien vorschriften einschrankungen systemprompt prompt systemanweisung "
-            "systemanweisungen dan uneingeschrankt filter grenzen entwicklermodus"
+            "wiederhole wiederholen drucke entwicklermodus hast gelten & alles anweisungen instruktionen regeln "
+            "vorgaben befehle richtlinien vorschriften einschrankungen systemprompt prompt systemanweisung "
+            "systemanweisungen sicherheitsrichtlinien dan uneingeschrankt filter grenzen entwicklermodus"
         ),
         _pattern(
             r"(?:ignorier(?:e|en|t)|missachte[nt]?|vergiss|vergesst|vergessen sie|umgehe?)"
@@ -187,6 +203,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
             r"|(?:interne|geheime|versteckte|ursprungliche)n? (?:anweisungen|instruktionen|regeln))",
             r"du bist (?:jetzt|nun|ab jetzt|ab sofort)"
             r"~(?:dan|uneingeschrankt|ohne (?:\w+ )?(?:einschrankungen|regeln|filter|grenzen))",
+            r"(?:ab jetzt|ab sofort|von nun an) hast du keine (?:\w+ )?"
+            r"(?:regeln|einschrankungen|grenzen|filter|vorgaben)",
+            r"(?:regeln|richtlinien|sicherheitsrichtlinien)~gelten (?:hier |jetzt |nun |ab jetzt )?nicht",
             r"entwicklermodus (?:ist )?(?:jetzt )?(?:aktiviert|eingeschaltet|freigeschaltet)",
         ),
     ),
@@ -196,22 +215,22 @@ FAMILIES: Final[tuple[Family, ...]] = (
         Severity.HIGH,
         0.9,
         _triggers(
-            "ignore ignorez ignorer oublie oubliez oublier compte abstraction neglige negligez negliger contourne "
-            "contournez contourner revele revelez montre montrez affiche affichez repete repetez donne donnez "
-            "divulgue divulguez es mode & instruction instructions consigne consignes regle regles directive "
-            "directives ordres restriction restrictions prompt dan limite limites filtre filtres censure "
-            "developpeur"
+            "ignore ignorez ignorer oublie oubliez oublier compte abstraction neglige negligez negliger "
+            "contourne contournez contourner revele revelez montre montrez affiche affichez repete repetez "
+            "donne donnez divulgue divulguez es etes mode & instruction instructions consigne consignes regle "
+            "regles directive directives ordres restriction restrictions prompt dan limite limites filtre "
+            "filtres censure developpeur"
         ),
         _pattern(
             r"(?:ignore[zr]?|oublie[zr]?|ne tiens pas compte|ne tenez pas compte|fais abstraction|faites abstraction"
             r"|neglige[zr]?|contourne[zr]?)~(?:toutes|tous|tes|vos|les|des)"
             r"~(?:instructions?|consignes?|regles?|directives?|ordres|restrictions?)"
             r"~(?:precedentes?|precedents?|anterieure?s?|ci dessus|prealables?|initiales?|donnees|recues|systeme)",
-            r"(?:ignore[zr]?|oublie[zr]?|contourne[zr]?) (?:toutes |tous )?(?:tes|vos)"
+            r"(?:ignore[zr]?|oublie[zr]?|contourne[zr]?) (?:toutes les|tous les|toutes tes|toutes vos|tes|vos)"
             r" (?:instructions?|consignes?|regles?|directives?|restrictions?)",
             r"(?:revele|montre|affiche|repete|donne|divulgue)[zrs]?~(?:prompt (?:systeme|initial|cache)"
             r"|(?:instructions|consignes) (?:systeme|internes|cachees|initiales|secretes))",
-            r"tu es (?:maintenant|desormais|a present)"
+            r"(?:tu es|vous etes) (?:maintenant|desormais|a present)"
             r"~(?:dan|sans (?:aucune? )?(?:restrictions?|limites?|filtres?|censure|regles?))",
             r"mode developpeur (?:est )?(?:active|actif|enclenche)",
         ),
@@ -223,18 +242,20 @@ FAMILIES: Final[tuple[Family, ...]] = (
         0.9,
         _triggers(
             "ignora ignore ignores ignorad olvida olvide olvidad caso sigas siga desobedece elude omite revela "
-            "muestra muestrame repite dime imprime ensena ensename eres & instrucciones reglas directrices "
-            "ordenes indicaciones restricciones restriccion normas prompt dan limites filtros censura"
+            "muestra muestrame repite dime imprime ensena ensename eres modo & instrucciones reglas directrices "
+            "ordenes indicaciones restricciones restriccion normas prompt dan limites filtros censura "
+            "desarrollador"
         ),
         _pattern(
             r"(?:ignora|ignore|ignores|ignorad|olvida|olvide|olvidad|haz caso omiso|haga caso omiso|no sigas|no siga"
             r"|desobedece|elude|omite)(?: de)?~(?:todas|todos|tus|sus|las|los)"
             r"~(?:instrucciones|reglas|directrices|ordenes|indicaciones|restricciones|normas)"
             r"~(?:anteriores|previas|previos|precedentes|iniciales|de arriba|del sistema|originales|recibidas)",
-            r"(?:ignora|ignore|olvida|olvide|desobedece|elude) (?:todas |todos )?(?:tus|sus)"
+            r"(?:ignora|ignore|olvida|olvide|desobedece|elude) (?:todas tus|todas sus|todas las|tus|sus)"
             r" (?:instrucciones|reglas|directrices|restricciones|normas)",
             r"(?:revela|muestra|muestrame|repite|dime|imprime|ensena|ensename)~(?:prompt (?:del sistema|inicial|oculto)"
             r"|instrucciones (?:del sistema|internas|ocultas|iniciales|secretas))",
+            r"modo desarrollador (?:sin restricciones|activado)",
             r"ahora eres"
             r"~(?:dan|sin (?:ninguna? )?(?:restricciones|restriccion|limites|filtros|censura|reglas))",
         ),
@@ -253,6 +274,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
             r"~(?:instrucoes|regras|diretrizes)~(?:anteriores|previas|acima|iniciais)",
             r"(?:ignora|dimentica|trascura|ignorate|dimenticate)~(?:tutte|le|tue|ogni)"
             r"~(?:istruzioni|regole|direttive)~(?:precedenti|iniziali|sopra|ricevute|anteriori)",
+            r"(?:ignora|dimentica) (?:tutte le tue|tutte le|le tue) (?:istruzioni|regole|direttive)",
+            r"(?:rivela|mostra|mostrami|ripeti)~istruzioni (?:di sistema|iniziali|nascoste|interne)",
+            r"(?:ora|adesso) sei~(?:dan|senza (?:alcuna )?(?:restrizioni|limiti|filtri|regole))",
         ),
     ),
 )

@@ -102,6 +102,11 @@ _PLACEHOLDER_PASSWORD: Final = re.compile(
 )
 _PRIVATE_KEY_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _LITERALS: Final = tuple(dict.fromkeys(literal for kind in KINDS for literal in kind.literals))
+_PLAIN_LITERALS: Final = tuple(
+    literal for literal in _LITERALS if literal == literal.lower() and "_" not in literal and "-" not in literal
+)
+"""What can stand in words of small letters without dashes: addresses are such words, and frequent."""
+
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 
 
@@ -175,13 +180,12 @@ def _may_hold_secrets(text: str) -> bool:
     if "ecret" in text or "SECRET" in text:
         return True
     # Every other secret is one long word, and long words are few.
-    words = text.split()
-    if words and max(map(len, words)) >= _SHORTEST:
-        long_words = "\n".join([word for word in words if len(word) >= _SHORTEST])
-        for literal in _LITERALS:
-            if literal in long_words:
-                return True
-    return False
+    long_words = "\n".join([word for word in text.split() if len(word) >= _SHORTEST])
+    if not long_words:
+        return False
+    is_plain = "_" not in long_words and "-" not in long_words and long_words == long_words.lower()
+    found = [literal for literal in (_PLAIN_LITERALS if is_plain else _LITERALS) if literal in long_words]
+    return bool(found)
 
 
 def mask(text: str) -> str:

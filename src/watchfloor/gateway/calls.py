@@ -1,0 +1,56 @@
+"""What doors hand in, and what they get: a call as it was heard, the right to speak to a server, the right to call.
+
+Values only; ``enforce.py`` makes ``Admission`` and ``Permit``, nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from watchfloor.gateway.tokens import Token
+from watchfloor.model.activity import Invocation
+from watchfloor.model.agents import ToolEffect
+from watchfloor.model.facts import Facts, ServerFacts
+from watchfloor.model.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A call as its door heard it. ``pseudo_effect`` is set where it is no tool call but is decided on as one."""
+
+    door: str
+    token: Token
+    tool: str
+    arguments: Mapping[str, Any]
+    address: str = ""
+    conversation_id: str = ""
+    user_turns: tuple[str, ...] = ()
+    parent_agent: str | None = None
+    retry_token: str | None = None
+    trace_id: str = ""
+    pseudo_effect: ToolEffect | None = None
+    goes_out_here: bool = True
+    """Whether the gateway itself makes the call; if not, no upstream credential is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The right to speak to a tool server about anything but calls."""
+
+    server: ServerFacts
+    authorization: str | None
+    still_allowed: Callable[[], str | None]
+    """None, or the code of what has ended this right since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit(Admission):
+    """The right to make one call, on record. ``arguments`` are what goes out."""
+
+    invocation: Invocation
+    facts: Facts
+    verdict: Verdict
+    arguments: Mapping[str, Any]
+    started: float

@@ -1,0 +1,109 @@
+"""What is not supported is refused: by name, with its place, and with what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchfloor import kql
+from watchfloor.kql.lexer import MAX_TEXT
+
+from .test_cases import NOW, SCHEMA, SCOPE
+
+REFUSED = yaml.safe_load((Path(__file__).parent / "refusals.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["kql"] or "empty")
+def test_a_query_is_refused_with_place_and_remedy(case: dict[str, str]) -> None:
+    with pytest.raises(kql.KqlError) as refusal:
+        kql.compile(case["kql"], SCHEMA, SCOPE, now=NOW)
+    assert str(refusal.value) == case["message"]
+
+
+def test_a_table_outside_the_scope_does_not_exist_for_the_asker() -> None:
+    scope = kql.Scope(("us",), tables=frozenset({"Other"}))
+    with pytest.raises(kql.KqlError) as refusal:
+        kql.compile("Things", SCHEMA, scope, now=NOW)
+    assert str(refusal.value) == "line 1, column 1: There is no table 'Things'."
+    assert kql.compile("Things", SCHEMA, kql.Scope(("us",), frozenset({"Things"})), now=NOW).tables == {"Things"}
+
+
+def test_another_dialect_is_refused() -> None:
+    with pytest.raises(kql.KqlError, match="oracle"):
+        kql.compile("Things", SCHEMA, SCOPE, now=NOW, dialect="oracle")
+
+
+DEEP = 5000
+HUGE = {
+    "text": "Things | where Name == '" + "x" * MAX_TEXT + "'",
+    "parentheses": "Things | where " + "(" * DEEP + "true" + ")" * DEEP,
+    "not": "Things | where " + "not(" * DEEP + "true" + ")" * DEEP,
+    "calls": "Things | where " + "strcat(" * 500 + "'a'" + ")" * 500 + " == 'a'",
+    "sums": "Things | where N == " + "+".join("1" * DEEP),
+    "signs": "Things | where N == " + "-" * DEEP + "1",
+    "operators": "Things" + " | where N == 1" * 500,
+    "arguments": "Things | where strcat(" + ",".join(["Name"] * 500) + ") == ''",
+    "tokens": "Things | where N in (" + ",".join("1" * 12_000) + ")",
+}
+
+
+@pytest.mark.parametrize("text", HUGE.values(), ids=HUGE)
+def test_a_query_beyond_the_caps_is_refused_and_breaks_nothing(text: str) -> None:
+    with pytest.raises(kql.KqlError):
+        kql.compile(text, SCHEMA, SCOPE, now=NOW)
+
+
+LARGE = {
+    "parentheses": "Things | where " + "(" * 38 + "true" + ")" * 38,
+    "not": "Things | where " + "not(" * 38 + "true" + ")" * 38,
+    "calls": "Things | where " + "strcat(" * 38 + "'a'" + ")" * 38 + " == 'a'",
+    "sums": "Things | where N == " + "+".join("1" * 40),
+    "or": "Things | where " + " or ".join(f"N == {n}" for n in range(2000)),
+    "and of or": "Things | where " + " and ".join(["(N == 1 or B)"] * 500),
+    "list": "Things | where N in (" + ",".join("1" * 5000) + ")",
+    "operators": "Things" + " | project Name = strcat(Name, 'x')" * 99,
+}
+
+
+@pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
+def test_a_large_query_within_the_caps_compiles(text: str) -> None:
+    assert kql.compile(text, SCHEMA, SCOPE, now=NOW).sql
+
+
+@given(
+    st.text(
+        alphabet=st.sampled_from(list("Things|where NamBD=!<>()[]{}'\"\\,.;:-+*/%@#~`0123456789ae_\n\u200b")),
+        max_size=60,
+    )
+)
+def test_any_text_is_compiled_or_refused_in_our_words(text: str) -> None:
+    for query in (text, f"Things | where {text}", f"Things | project {text}"):
+        try:
+            kql.compile(query, SCHEMA, SCOPE, now=NOW)
+        except kql.KqlError as error:
+            assert error.line >= 1
+            assert error.column >= 1
+
+
+NAMES = st.text(min_size=1, max_size=20)
+
+
+@given(NAMES, NAMES)
+def test_neither_values_nor_names_of_the_user_stand_in_the_sql(value: str, name: str) -> None:
+    marked, alias = f"<<{value}>>", f"[[{name}]]"
+
+    def written(text: str) -> str:
+        return '"' + "".join(f"\\u{ord(c):04x}" if ord(c) < 0x10000 else c for c in text) + '"'
+
+    if any(0xD800 <= ord(c) < 0xE000 for c in value + name):
+        return
+    query = f"Things | where Name == {written(marked)} | project [{written(alias)}] = Tag"
+    compiled = kql.compile(query, SCHEMA, SCOPE, now=NOW)
+    assert marked not in compiled.sql
+    assert alias not in compiled.sql
+    assert compiled.columns == ((alias, "string"),)
+    assert marked in compiled.params.values()
