@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from scenarios.company import Company, headers, rpc, running
+from postgres import throw_away_database
+from scenarios.company import Company, headers, rpc, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,14 @@ class Race:
     def first_refusal_ms(self) -> float:
         """From the acknowledgement to the start of the first call that was refused."""
         return (min(at for at in self.refused if at > self.acknowledged) - self.acknowledged) * 1000
+
+
+async def _races(company: Company) -> list[Race]:
+    """One race a user, on workers that share nothing but the epoch file and the database."""
+    company.api("DELETE", "/api/policies/rate")  # it would stop this agent for calling too often
+    # One connection a call, so that the kernel spreads them over both workers.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        return [await _race(company, session, user) for user in company.users[:-1]]
 
 
 async def _until(condition: Callable[[], bool], what: str) -> None:
@@ -86,10 +95,7 @@ async def _race(company: Company, session: aiohttp.ClientSession, user: str) -> 
 async def test_no_call_that_starts_after_the_acknowledged_revoke_is_allowed_in_100_races(tmp_path: Path) -> None:
     users = tuple(f"user-{n}" for n in range(REPETITIONS))
     with running(tmp_path, users=(*users, "mona"), workers=2) as company:
-        company.api("DELETE", "/api/policies/rate")  # it would stop this agent for calling too often
-        # One connection a call, so that the kernel spreads them over both workers.
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-            races = [await _race(company, session, user) for user in users]
+        races = await _races(company)
         assert sum(race.late for race in races) == 0
         # The test can fail: calls were allowed in every race before the revoke, and both workers answered.
         assert all(len(race.allowed) >= 4 * CALLERS for race in races)
@@ -102,3 +108,19 @@ async def test_no_call_that_starts_after_the_acknowledged_revoke_is_allowed_in_1
         assert len(reached) >= sum(len(race.allowed) for race in races)
         slowest = max(race.first_refusal_ms for race in races)
         print(f"\n{REPETITIONS} races, slowest first refusal after the acknowledgement: {slowest:.1f} ms")
+
+
+@pytest.mark.claim("invariant-4")
+async def test_the_same_holds_with_control_state_and_event_log_on_postgresql(tmp_path: Path) -> None:
+    users = tuple(f"user-{n}" for n in range(10))
+    with throw_away_database() as url:
+        environment = {"WATCHFLOOR_DATABASE_URL": url, "WATCHFLOOR_LOG_URL": url}
+        with running(tmp_path, users=(*users, "mona"), environment=environment) as company:
+            races = await _races(company)
+            assert sum(race.late for race in races) == 0
+            assert all(len(race.allowed) >= 4 * CALLERS for race in races)
+            decided = sum(len(race.allowed) + len(race.refused) for race in races)
+            wait_until(
+                lambda: len(company.api("GET", "/api/decisions?limit=1000")["items"]) >= min(1000, decided),
+                what="arrival of the decisions by way of PostgreSQL",
+            )

@@ -6,7 +6,6 @@ made for the run. Where there is none the PostgreSQL half is skipped, except in 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
+from postgres import throw_away_database
 from watchfloor.model.agents import AgentState
 from watchfloor.model.errors import Conflict, InputError, Unavailable
 from watchfloor.model.facts import AgentFacts, Kind, Organization
@@ -28,8 +27,6 @@ from watchfloor.storage import audit, audit_files, engines, schema
 from watchfloor.storage.control import ControlTx, SqlControlStore, UnauditedChange
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.projection import DatabaseAddress, ProjectionReader
-
-POSTGRES = os.environ.get("WATCHFLOOR_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 
 
 @dataclass
@@ -93,21 +90,9 @@ class Site:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A migrated database of this run alone; dropped at its end."""
-    try:
-        admin = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
-    except psycopg.Error as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must have a PostgreSQL at {POSTGRES}: {error}")
-        pytest.skip(f"no PostgreSQL answers at {POSTGRES}")
-    name = f"watchfloor_test_{os.getpid()}_{uuid4().hex[:8]}"
-    admin.execute(f'CREATE DATABASE "{name}"')
-    try:
-        url = f"{POSTGRES.rpartition('/')[0]}/{name}"
+    with throw_away_database() as url:
         engines.migrate(DatabaseAddress.parse(url))
         yield url
-    finally:
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        admin.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

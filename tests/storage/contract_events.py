@@ -8,17 +8,13 @@ is skipped, except in CI, where that is a failure.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
-from uuid import uuid4
 
-import psycopg
 import pyarrow as pa
 import pytest
 
@@ -28,7 +24,6 @@ from watchfloor.storage.ports import CompiledQuery, EventLog, EventStore, Limits
 from watchfloor.storage.rows import is_packed, unpack
 from watchfloor.storage.tables import AGENT_ACTIVITY, AGENT_CONTENT, TABLES
 
-POSTGRES = os.environ.get("WATCHFLOOR_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -79,24 +74,6 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)
-
-
-@contextmanager
-def throw_away_database() -> Iterator[str]:
-    """The URL of a new PostgreSQL database, gone afterwards."""
-    name = f"watchfloor_events_{uuid4().hex[:12]}"
-    try:
-        server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no PostgreSQL for tests: {error}")
-    with server:
-        server.execute(f'CREATE DATABASE "{name}"')
-        try:
-            yield f"{POSTGRES.rpartition('/')[0]}/{name}"
-        finally:
-            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 class OpenLog(Protocol):

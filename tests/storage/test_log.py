@@ -13,12 +13,13 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from postgres import throw_away_database
 from watchfloor.model.errors import Corrupt, InputError, Unavailable
 from watchfloor.storage.log import MAX_BATCH_ROWS, SqliteLog
 from watchfloor.storage.log_postgres import PostgresLog
 from watchfloor.storage.ports import EventLog, Seq
 
-from .contract_events import Clock, EventLogContract, OpenLog, activities, eventually, ids, throw_away_database
+from .contract_events import Clock, EventLogContract, OpenLog, activities, eventually, ids
 
 
 class _Opener:

@@ -26,7 +26,8 @@ def server(config: Path | None, **overrides: Any) -> None:
     """Run the control plane: portal, API, token service, detection and background jobs."""
     settings = load(os.environ, config=config, overrides=overrides)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line for each question to the store says nothing
+    for chatty in ("httpx", "httpx2", "alembic.runtime.plugins"):  # a line for each question says nothing
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     import uvicorn
     from fastapi import FastAPI
 

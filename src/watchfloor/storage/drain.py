@@ -38,7 +38,7 @@ class Drain:
         part: str = DEFAULT_PART,
         *,
         max_rows: int = 20_000,
-        interval: float = 0.2,
+        interval: float = 0.3,
     ) -> None:
         self.rows = 0
         """Rows stored so far."""
