@@ -45,3 +45,9 @@ def test_every_link_between_documents_leads_somewhere() -> None:
 
 def test_architecture_stays_under_two_pages() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text("utf-8").splitlines()) <= 120
+
+
+def test_every_module_that_check_leaves_out_exists() -> None:
+    from conftest import THOROUGH
+
+    assert [name for name in THOROUGH if not (ROOT / "tests" / name).exists()] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 from requirements import CLAIMS
@@ -10,7 +11,8 @@ from requirements import CLAIMS
 TESTS = Path(__file__).parent
 
 
-def _named_claims() -> set[str]:
+@cache
+def _named_claims() -> frozenset[str]:
     named = set()
     for path in TESTS.rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -24,7 +26,7 @@ def _named_claims() -> set[str]:
                 and isinstance(node.args[0], ast.Constant)
             ):
                 named.add(str(node.args[0].value))
-    return named
+    return frozenset(named)
 
 
 def test_every_claim_that_is_not_open_has_a_test() -> None:

@@ -209,8 +209,10 @@ class Jobs:
             job.run(self._context)
         except WatchfloorError as error:
             status.failures += 1
-            status.last_error = str(error) or type(error).__name__
-            _log.warning("job %s: %s", name, error)
+            before, status.last_error = status.last_error, str(error) or type(error).__name__
+            # A job that runs every second and fails for an hour says so once; its health shows the rest.
+            if status.last_error != before:
+                _log.warning("job %s: %s", name, error)
         except Exception as error:
             # One job that fails must not take the others along; the next run may find a mended world.
             status.failures += 1

@@ -183,7 +183,7 @@ def test_no_more_passwords_are_hashed_at_once_than_allowed() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == 2
+    assert 1 <= most <= 2
 
 
 # -- passwords ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -105,7 +105,7 @@ class StoreProcess:
         """As SIGTERM does."""
         self._server.should_exit = True
 
-    def _guarded(self, work: Any) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except BaseException as error:  # a process that serves but no longer drains must end, to be started anew

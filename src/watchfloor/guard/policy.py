@@ -79,7 +79,6 @@ class Policy:
     """Detectors whose redactions an ``effect: redact`` policy applies."""
     blind_spots: str
     condition: Condition = field(compare=False, repr=False)
-    message_names: frozenset[str] = field(compare=False, repr=False)
     detail: Mapping[str, Any] = field(compare=False, repr=False)
     """What every reason of this policy carries for alerts: title, tactic, techniques."""
 
@@ -227,13 +226,8 @@ def check_policy(body: Any) -> list[Problem]:
     return policy_body.check(body)
 
 
-def canonical_members(policies: Sequence[PolicyFacts]) -> list[list[Any]]:
-    """What identifies a policy set: id, version and body of each, ordered by id."""
-    return [[facts.id, facts.version, facts.body] for facts in policies]
-
-
 def _hash(ordered: Sequence[PolicyFacts], limits: Limits) -> str:
-    content = [SEMANTICS, limits, canonical_members(ordered)]
+    content = [SEMANTICS, limits, [[facts.id, facts.version, facts.body] for facts in ordered]]
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
 
 
@@ -266,6 +260,5 @@ def _compile(facts: PolicyFacts) -> Policy:
         redact=tuple(body.get("redact", ())),
         blind_spots=body.get("blind_spots", ""),
         condition=expression.compile_condition(body["when"]),
-        message_names=policy_body.message_names(body["message"]),
         detail={"title": title, "tactic": tactic, "techniques": list(techniques)},
     )

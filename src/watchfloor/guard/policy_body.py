@@ -66,11 +66,6 @@ def fill(message: str, show: Callable[[str], str]) -> str:
     return _PLACEHOLDER.sub(lambda found: show(found[1].strip()), message)
 
 
-def message_names(message: str) -> frozenset[str]:
-    """The declared names that a message shows."""
-    return frozenset(name for name in map(expression.declared_name, placeholders(message)) if name)
-
-
 def check(body: Any) -> list[Problem]:
     """Everything that is wrong with ``body``."""
     if not isinstance(body, Mapping):

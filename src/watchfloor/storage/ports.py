@@ -1,6 +1,6 @@
 """The five interfaces that storage engines stand behind.
 
-Every implementation is run through the one contract suite in ``tests/storage/contract.py``. Nothing above this room
+Every implementation is run through one contract suite (``tests/storage/contract_*.py``). Nothing above this room
 knows which engine answers. Events travel as Arrow record batches only, never a row at a time.
 """
 

@@ -1,0 +1,74 @@
+"""Which tests `make check` leaves to `make test`.
+
+A module belongs to ``THOROUGH`` when it takes more than a second or so: databases, sockets, whole portals, every
+fault at every door. Under ``-m "not slow"`` these are not even imported; without it everything runs. A single test that
+starts processes is marked ``slow`` where it stands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TESTS: Final = Path(__file__).parent
+
+THOROUGH: Final = frozenset(
+    {
+        "cli/test_apply.py",
+        "demo/test_agents.py",
+        "demo/test_connection.py",
+        "demo/test_toolservers.py",
+        "detection/test_runner.py",
+        "gateway/test_decide.py",
+        "gateway/test_faults.py",
+        "gateway/test_http1.py",
+        "gateway/test_official_client.py",
+        "gateway/test_protocol.py",
+        "gateway/test_stdio.py",
+        "gateway/test_streams.py",
+        "identity/test_fetching_keys.py",
+        "identity/test_sts.py",
+        "identity/test_subject_tokens.py",
+        "kql/test_cases.py",
+        "kql/test_refusals.py",
+        "portal/test_cases.py",
+        "portal/test_decisions.py",
+        "portal/test_fuzz.py",
+        "portal/test_operators.py",
+        "portal/test_pages.py",
+        "portal/test_registry.py",
+        "portal/test_routes.py",
+        "portal/test_session.py",
+        "portal/test_visibility.py",
+        "registry/test_document.py",
+        "registry/test_manifest.py",
+        "registry/test_pinning.py",
+        "response/test_actions.py",
+        "response/test_holds.py",
+        "storage/test_audit.py",
+        "storage/test_control.py",
+        "storage/test_events.py",
+        "storage/test_inventory.py",
+        "storage/test_log.py",
+        "storage/test_migrations.py",
+        "storage/test_remote.py",
+        "storage/test_spool.py",
+        "test_jobs.py",
+    }
+)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import what will not run."""
+    if config.option.markexpr != "not slow" or not collection_path.is_relative_to(TESTS):
+        return None
+    return True if collection_path.relative_to(TESTS).as_posix() in THOROUGH else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of those modules count as slow."""
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix() in THOROUGH:
+            item.add_marker(pytest.mark.slow)
