@@ -19,7 +19,9 @@ import pytest
 from gateway.world import ISSUER, SERVER, World, eventually, rpc, serving
 from watchfloor.storage.log import SqliteLog
 from watchfloor.storage.ports import Seq
+from watchfloor.storage.rows import is_packed, unpack
 from watchfloor.storage.spool import DEFAULT_PART
+from watchfloor.storage.tables import TABLES
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +63,9 @@ class Workers:
         """What has arrived in the event log."""
         log = SqliteLog(self.world.data / "log.db")
         try:
-            return [row for batch in log.read(DEFAULT_PART, Seq(0), 100_000) for row in batch.batch.to_pylist()]
+            found = log.read(DEFAULT_PART, Seq(0), 100_000)
+            typed = [unpack(TABLES[b.table], [b.batch]) if is_packed(b.batch) else b.batch for b in found]
+            return [row for batch in typed for row in batch.to_pylist()]
         finally:
             log.close()
 

@@ -28,7 +28,7 @@ from watchfloor.model.errors import Unavailable
 from watchfloor.storage.log import SqliteLog
 from watchfloor.storage.ports import Seq
 from watchfloor.storage.segments import SpoolWriter, parse_segment
-from watchfloor.storage.spool import Shipper, ShipperStats, recover
+from watchfloor.storage.spool import Shipper, ShipperStats, recover, recover_abandoned
 
 from .contract_events import activity, eventually, ids
 
@@ -520,3 +520,17 @@ def test_every_record_that_a_killed_worker_had_acknowledged_arrives_once(spool: 
         # One more may have been written and not yet acknowledged.
         assert len(arrived) <= len(acknowledged) + 1
         log.trim("main", log.read("main", Seq(0), 1_000_000)[-1].seq)
+
+
+def test_spools_of_workers_that_no_longer_exist_are_shipped_and_young_ones_left_to_their_worker(
+    tmp_path: Path, log: SqliteLog
+) -> None:
+    root = tmp_path / "spool"
+    for name in ("gone", "restarting"):
+        with SpoolWriter(root / name) as writer:
+            writer.append(record(name))
+    for segment in (root / "gone").glob("*.seg"):
+        os.utime(segment, (1_000, 1_000))
+    assert recover_abandoned(root, log, before=2_000).records == 1
+    assert shipped(log) == ["gone"]
+    assert recover_abandoned(root, log, before=2_000) == ShipperStats()

@@ -31,8 +31,11 @@ from watchfloor.storage.log import DEFAULT_PART, SqliteLog
 from watchfloor.storage.log_postgres import PostgresLog
 from watchfloor.storage.ports import Retention
 from watchfloor.storage.remote import store_app
+from watchfloor.storage.spool import recover_abandoned
 
 _LOG: Final = logging.getLogger(__name__)
+_ABANDONED_SECONDS: Final = 60.0
+"""A spool segment older than this waits for a worker that will not come."""
 
 
 class _Server(uvicorn.Server):
@@ -54,8 +57,9 @@ class StoreProcess:
         part: str = DEFAULT_PART,
         drain_rows: int = 20_000,
         maintain_every: float = 3600.0,
+        spool: Path | None = None,
     ) -> None:
-        self._store, self._log, self._socket_path = store, log, socket_path
+        self._store, self._log, self._socket_path, self._spool = store, log, socket_path, spool
         self._drain = Drain(log, store, part, max_rows=drain_rows)
         self._maintain_every = maintain_every
         self._stopping = threading.Event()
@@ -113,10 +117,24 @@ class StoreProcess:
             self._fault = error
             self.stop()
 
+    def _ship_what_is_left(self) -> None:
+        """Decisions in the spools of workers that no longer exist."""
+        if self._spool is None:
+            return
+        try:
+            stats = recover_abandoned(self._spool, self._log, time.time() - _ABANDONED_SECONDS)
+            if stats.records:
+                _LOG.info("shipped %d records that workers had left", stats.records)
+        except (WatchfloorError, OSError) as error:
+            _LOG.warning("records that workers left cannot be shipped yet: %s", error)
+
     def _maintain(self) -> None:
-        due = time.monotonic()
+        due = look = time.monotonic()
         while not self._stopping.is_set():
             self._store.probe()
+            if time.monotonic() >= look:
+                look = time.monotonic() + _ABANDONED_SECONDS
+                self._ship_what_is_left()
             if time.monotonic() >= due:
                 due = time.monotonic() + self._maintain_every
                 try:
@@ -186,4 +204,7 @@ def store(config: Path | None, maintain_every: float, **overrides: Any) -> None:
     with contextlib.closing(events):
         log = PostgresLog(settings.log_url) if settings.log_url else SqliteLog(data / "log.db")
         with contextlib.closing(log):
-            StoreProcess(events, log, data / "run" / "store.sock", maintain_every=maintain_every).run()
+            process = StoreProcess(
+                events, log, data / "run" / "store.sock", maintain_every=maintain_every, spool=data / "spool"
+            )
+            process.run()

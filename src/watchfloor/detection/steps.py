@@ -22,7 +22,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 """What detection reads of AgentActivity; facts and contents are never among it."""
 
-JAILBREAK: Final = frozenset({"jailbreak", "prompt_extraction"})
+JAILBREAK: Final = frozenset({"jailbreak", "prompt_extraction", "authority_claim"})
 """Categories of signals that count as a jailbreak attempt."""
 
 _ALWAYS: Final = pa.array(["RequestRefused", "ToolChanged"])

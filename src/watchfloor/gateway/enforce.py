@@ -202,8 +202,15 @@ class Enforcer:
         invocation, verdict = judged.invocation, judged.verdict
         hold = self._hold_for(judged) if verdict.effect is Effect.HOLD else None
         try:
+            policies = self.state.policies
             entries = self._recorder.decision(
-                invocation, judged.facts, verdict, hold=hold, released_by=judged.claimed, decision_us=judged.micros
+                invocation,
+                judged.facts,
+                verdict,
+                hold=hold,
+                released_by=judged.claimed,
+                decision_us=judged.micros,
+                fragments=None if policies is None else policies.fragments,
             )
             # Ends of earlier calls ride along: one write, and the shipper has fewer records to open.
             self._spool.append(b"[%b]" % b",".join([entries, *self._ends]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import os
 import random
 import threading
@@ -32,7 +33,7 @@ from watchfloor.storage.rows import Rows
 from watchfloor.storage.segments import Contents, Segment, SpoolWriter, left_segments, lock_directory, parse_segment
 from watchfloor.storage.tables import TABLES, Table
 
-__all__ = ["Shipper", "ShipperStats", "SpoolWriter", "recover"]
+__all__ = ["Shipper", "ShipperStats", "SpoolWriter", "recover", "recover_abandoned"]
 
 _LOG: Final = logging.getLogger(__name__)
 _IDLE_ROUNDS: Final = 50
@@ -263,3 +264,25 @@ def recover(directory: Path, log: EventLog, *, part: str = DEFAULT_PART) -> Ship
     finally:
         os.close(owner)
     return stats
+
+
+def recover_abandoned(root: Path, log: EventLog, before: float, *, part: str = DEFAULT_PART) -> ShipperStats:
+    """``recover`` every spool under ``root`` in which a segment has lain since ``before`` (Unix seconds).
+
+    A worker that was only restarted ships its own; what is older belongs to one that no longer exists, because there
+    are fewer workers now or because they were renamed.
+    """
+    total = ShipperStats()
+    for directory in sorted(path for path in root.glob("*") if path.is_dir()):
+        if any(_last_change(segment) < before for segment in directory.glob("*.seg")):
+            stats = recover(directory, log, part=part)
+            for name in ShipperStats.__dataclass_fields__:
+                setattr(total, name, getattr(total, name) + getattr(stats, name))
+    return total
+
+
+def _last_change(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf  # shipped in the meantime
