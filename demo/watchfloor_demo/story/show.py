@@ -38,11 +38,11 @@ class Lines:
 
     def end(self, name: str, ok: bool, facts: dict[str, Any], seconds: float) -> None:
         """One line."""
-        print(json.dumps({"step": name, "ok": ok, "facts": facts | {"step_seconds": round(seconds, 2)}}), flush=True)  # noqa: T201
+        print(json.dumps({"step": name, "ok": ok, "facts": facts | {"step_seconds": round(seconds, 2)}}), flush=True)  # noqa: T201 - output
 
     def close(self, summary: dict[str, Any]) -> None:
         """The last line."""
-        print(json.dumps(summary), flush=True)  # noqa: T201
+        print(json.dumps(summary), flush=True)  # noqa: T201 - output
 
 
 class Terminal:

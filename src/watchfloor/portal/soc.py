@@ -122,7 +122,7 @@ def list_alerts(
     rule: Name = "",
     incident: Name = "",
     severity: Annotated[list[Severity], Query(max_length=5)] = [],  # noqa: B006 FastAPI copies it
-    status: Annotated[list[AlertStatus], Query(max_length=3)] = [],  # noqa: B006
+    status: Annotated[list[AlertStatus], Query(max_length=3)] = [],  # noqa: B006 - FastAPI copies it
     before: Name = "",
     limit: Limit = 50,
 ) -> Page[AlertView]:
@@ -152,8 +152,8 @@ def list_incidents(
     deps: Deps,
     agent: Name = "",
     user: Name = "",
-    severity: Annotated[list[Severity], Query(max_length=5)] = [],  # noqa: B006
-    status: Annotated[list[IncidentStatus], Query(max_length=4)] = [],  # noqa: B006
+    severity: Annotated[list[Severity], Query(max_length=5)] = [],  # noqa: B006 - FastAPI copies it
+    status: Annotated[list[IncidentStatus], Query(max_length=4)] = [],  # noqa: B006 - FastAPI copies it
     before: Name = "",
     limit: Limit = 50,
 ) -> Page[IncidentView]:
