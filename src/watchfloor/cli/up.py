@@ -27,7 +27,7 @@ from typing import IO, Any, Final
 import click
 from rich.console import Console
 
-from watchfloor.model.errors import InputError, Unavailable, WatchfloorError
+from watchfloor.model.errors import InputError, Unavailable
 from watchfloor.settings import Settings, load
 
 _BACKOFF_SECONDS: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
@@ -147,6 +147,7 @@ class Supervisor:
             )  # fmt: skip
             self.demo.environment = {k: v for k, v in environment.items() if not k.startswith("WATCHFLOOR_")}
         self.stopping = False
+        self.has_written_addresses = False
 
     @property
     def children(self) -> list[Child]:
@@ -222,7 +223,8 @@ class Supervisor:
             gateway.stop(drain)
         self.server.stop(10)
         self.store.stop(30)
-        (self.run_dir / "up.json").unlink(missing_ok=True)
+        if self.has_written_addresses:  # else they are those of another supervisor on the same data
+            (self.run_dir / "up.json").unlink(missing_ok=True)
 
     def addresses(self) -> dict[str, Any]:
         """What others need to find us."""
@@ -243,6 +245,7 @@ class Supervisor:
         temporary = target.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.addresses()), "utf-8")
         temporary.replace(target)
+        self.has_written_addresses = True
 
 
 @click.command()
@@ -287,12 +290,8 @@ def up(
         else:
             _welcome(Console(), supervisor)
         supervisor.watch(lambda line: console.print(f"[yellow]{line}[/]"))
-    except WatchfloorError:
-        supervisor.stop()
-        raise
+        console.print("Stopping …")
     finally:
-        if not as_json:
-            console.print("Stopping …")
         supervisor.stop()
 
 
