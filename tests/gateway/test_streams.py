@@ -94,9 +94,9 @@ async def test_news_of_changed_tools_arrive_over_both_protocols(world: World) ->
 
 
 def _announce(context: Any) -> Any:
-    async def announce(ctx: context) -> str:  # type: ignore[valid-type]
+    async def announce(ctx: context) -> str:
         """Say that tools have changed."""
-        await ctx.session.send_tool_list_changed()  # type: ignore[attr-defined]
+        await ctx.session.send_tool_list_changed()
         return "announced"
 
     announce.__annotations__ = {"ctx": context, "return": str}

@@ -143,7 +143,7 @@ async def serving(app: Any, protocol: type[HttpToolsProtocol] = HttpToolsProtoco
     finally:
         listener.close()
         for connection in list(state.connections):
-            connection.transport.close()  # type: ignore[union-attr]
+            connection.transport.close()
         for _ in range(3):
             await asyncio.sleep(0)
         for task in list(state.tasks):

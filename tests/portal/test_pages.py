@@ -123,10 +123,10 @@ def test_revoking_from_the_incident_page_asks_first_and_then_shows_the_proof(hou
     form = {"csrf": _csrf(asked), "subject": "griffin", "incident": incident["id"], "reason": ""}
     without = browser.post("/act/revoke_user_sessions", data=form)
     assert (without.status_code, "a reason is needed" in without.text) == (422, True)
-    assert house.projected(Kind.USER, "griffin")["epoch"] == 1  # type: ignore[index]
+    assert house.projected(Kind.USER, "griffin")["epoch"] == 1
     done = browser.post("/act/revoke_user_sessions", data={**form, "reason": "stolen"}).text
     assert "Announced to the gateway workers" in done
-    assert house.projected(Kind.USER, "griffin")["epoch"] == 2  # type: ignore[index]
+    assert house.projected(Kind.USER, "griffin")["epoch"] == 2
     assert "Revoke the user&#x27;s sessions" in browser.get(f"/incidents/{incident['id']}").text
 
 
@@ -156,7 +156,7 @@ def test_an_approver_sees_the_exact_arguments_and_the_look_is_audited(house: Hou
         assert [e.actor for e in actions.list_audit(tx, action="content:read")] == ["bruno"]
     done = browser.post("/act/approve_hold", data={"csrf": _csrf(asked), "subject": hold["id"], "reason": ""})
     assert done.status_code == 200
-    assert house.projected(Kind.APPROVAL, hold["id"])["approved"] is True  # type: ignore[index]
+    assert house.projected(Kind.APPROVAL, hold["id"])["approved"] is True
 
 
 def test_signing_out_ends_the_session(house: House) -> None:

@@ -26,7 +26,7 @@ def _golden(name: str, found: str) -> None:
 
 
 def _routes(house: House) -> list[tuple[str, str, str]]:
-    return [tuple(line.split(" ", 2)) for line in route_table(house.app)]  # type: ignore[misc]
+    return [tuple(line.split(" ", 2)) for line in route_table(house.app)]
 
 
 def _address(path: str) -> str:

@@ -517,7 +517,7 @@ def test_references_may_point_to_what_an_earlier_manifest_made(world: World) -> 
     }
     assert world.apply(later).plan.summary["create"] == 4  # user, agent, version, binding
     wrong = copy.deepcopy(later)
-    wrong["agents"][0]["tools"][0]["tool"] = "serch_mail"  # type: ignore[index]
+    wrong["agents"][0]["tools"][0]["tool"] = "serch_mail"
     # The server does not list its tools in this manifest, so this is only a warning.
     assert "Did you mean 'search_mail'?" in world.plan(wrong).warnings[-1]
 
@@ -625,7 +625,7 @@ def companies(draw: st.DrawFn) -> dict[str, Any]:
                     "scope": draw(st.sampled_from(["read", "write"])),
                 }
                 if owner == "maker":
-                    grant["makerCredential"] = {"value": draw(st.sampled_from(["x", "y"]))}  # type: ignore[assignment]
+                    grant["makerCredential"] = {"value": draw(st.sampled_from(["x", "y"]))}
                 grants.append(grant)
         declared["agents"].append(
             {

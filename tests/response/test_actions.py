@@ -69,7 +69,7 @@ def test_a_revoke_is_with_the_workers_before_it_is_acknowledged_and_leaves_proof
         (entry,) = actions.list_audit(tx, action="user:revoke-sessions")
     assert (record.actor, record.status, record.detail["revision"]) == ("sam", "done", done.revision)
     assert (entry.actor, entry.detail["reason"]) == ("sam", "stolen")
-    assert house.projected(Kind.USER, "griffin")["epoch"] == 2  # type: ignore[index]
+    assert house.projected(Kind.USER, "griffin")["epoch"] == 2
 
 
 def test_an_action_that_the_workers_were_not_told_of_is_not_called_done(house: House) -> None:
@@ -126,7 +126,7 @@ def test_this_machines_own_administrator_is_not_slowed_down(house: House) -> Non
 def test_an_action_belongs_to_an_incident_only_if_there_is_one(house: House) -> None:
     with pytest.raises(NotFound, match="incident"):
         act(house, "revoke_user_sessions", "griffin", incident_id="inc_none")
-    assert house.projected(Kind.USER, "griffin")["epoch"] == 1  # type: ignore[index]
+    assert house.projected(Kind.USER, "griffin")["epoch"] == 1
 
 
 def test_every_action_is_described(house: House) -> None:

@@ -121,7 +121,7 @@ def test_an_agent_that_asks_too_often_is_declined_unasked(house: House) -> None:
     assert len(found) == MOST_ASKED_AN_HOUR + 3
     assert [h.decided_by for h in unasked] == ["system:holds"] * 3
     for hold in unasked:
-        assert house.projected(Kind.APPROVAL, hold.id)["approved"] is False  # type: ignore[index]
+        assert house.projected(Kind.APPROVAL, hold.id)["approved"] is False
     house.clock.forward(minutes=61)
     pay(house)
     house.work()

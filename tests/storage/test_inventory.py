@@ -88,14 +88,14 @@ BINDING = Binding(
 CREDENTIAL = Credential("server/mail", "bearer", "sealed-text", "f" * 64, AT)
 
 
-def projected(store: SqlControlStore, kind: Kind) -> dict[str, dict[str, Any] | None]:  # noqa: F811
+def projected(store: SqlControlStore, kind: Kind) -> dict[str, dict[str, Any] | None]:
     """What workers were told about things of ``kind``, None for what is gone."""
     with store.read() as tx:
         rows = tx.connection.execute(sa.select(schema.projection).where(schema.projection.c.kind == kind.value))
         return {row.key: row.body for row in rows}
 
 
-def audit(store: SqlControlStore) -> list[dict[str, Any]]:  # noqa: F811
+def audit(store: SqlControlStore) -> list[dict[str, Any]]:
     with store.read() as tx:
         return [dict(r._mapping) for r in tx.connection.execute(sa.select(schema.audit).order_by("seq"))]
 
@@ -110,7 +110,7 @@ def prepare(tx: ControlTx) -> None:
     inventory.save_organization(tx, Organization("Zava", ("zava.example",)))
 
 
-def test_what_is_saved_is_read_back_exactly(store: SqlControlStore) -> None:  # noqa: F811
+def test_what_is_saved_is_read_back_exactly(store: SqlControlStore) -> None:
     with store.tx("root") as tx:
         prepare(tx)
     with store.read() as tx:
@@ -127,7 +127,7 @@ def test_what_is_saved_is_read_back_exactly(store: SqlControlStore) -> None:  # 
         assert inventory.find_organization(tx) == Organization("Zava", ("zava.example",))
 
 
-def test_what_does_not_exist_is_none_or_empty(lite: SqlControlStore) -> None:  # noqa: F811
+def test_what_does_not_exist_is_none_or_empty(lite: SqlControlStore) -> None:
     with lite.read() as tx:
         assert inventory.find_agent(tx, "x") is None
         assert inventory.find_server(tx, "x") is None
@@ -172,7 +172,7 @@ def test_what_does_not_exist_is_none_or_empty(lite: SqlControlStore) -> None:  #
         (Kind.ORGANIZATION, "", Organization("Zava", ("zava.example",))),
     ],
 )
-def test_what_is_saved_is_projected(lite: SqlControlStore, kind: Kind, key: str, facts: Projected) -> None:  # noqa: F811
+def test_what_is_saved_is_projected(lite: SqlControlStore, kind: Kind, key: str, facts: Projected) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
     body = projected(lite, kind)[key]
@@ -192,7 +192,7 @@ SAVES: dict[str, Callable[[ControlTx], bool]] = {
 
 
 @pytest.mark.parametrize("save", SAVES.values(), ids=SAVES.keys())
-def test_saving_what_is_there_changes_nothing(lite: SqlControlStore, save: Callable[[ControlTx], bool]) -> None:  # noqa: F811
+def test_saving_what_is_there_changes_nothing(lite: SqlControlStore, save: Callable[[ControlTx], bool]) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
     before, revision = audit(lite), lite.read_projection(0)[0]
@@ -202,7 +202,7 @@ def test_saving_what_is_there_changes_nothing(lite: SqlControlStore, save: Calla
     assert lite.read_projection(0)[0] == revision
 
 
-def test_a_change_is_audited_with_exactly_the_fields_that_differ(lite: SqlControlStore) -> None:  # noqa: F811
+def test_a_change_is_audited_with_exactly_the_fields_that_differ(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
     with lite.tx("ada") as tx:
@@ -218,7 +218,7 @@ def test_a_change_is_audited_with_exactly_the_fields_that_differ(lite: SqlContro
     }
 
 
-def test_no_secret_hash_or_sealed_text_is_in_the_audit_log(lite: SqlControlStore) -> None:  # noqa: F811
+def test_no_secret_hash_or_sealed_text_is_in_the_audit_log(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
         inventory.save_credential(tx, replace(CREDENTIAL, sealed="another-sealed", fingerprint="e" * 64))
@@ -229,7 +229,7 @@ def test_no_secret_hash_or_sealed_text_is_in_the_audit_log(lite: SqlControlStore
     assert "f" * 64 in text and "e" * 64 in text  # fingerprints tell that it changed
 
 
-def test_deleting_takes_it_away_from_the_workers(store: SqlControlStore) -> None:  # noqa: F811
+def test_deleting_takes_it_away_from_the_workers(store: SqlControlStore) -> None:
     with store.tx("root") as tx:
         prepare(tx)
     with store.tx("root") as tx:
@@ -242,7 +242,7 @@ def test_deleting_takes_it_away_from_the_workers(store: SqlControlStore) -> None
     assert [e["action"] for e in audit(store)[-2:]] == ["binding:delete", "credential:delete"]
 
 
-def test_what_workers_do_not_see_does_not_bother_them(lite: SqlControlStore) -> None:  # noqa: F811
+def test_what_workers_do_not_see_does_not_bother_them(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
     revision = lite.read_projection(0)[0]
@@ -253,7 +253,7 @@ def test_what_workers_do_not_see_does_not_bother_them(lite: SqlControlStore) -> 
     assert lite.read_projection(0)[0] == revision
 
 
-def test_the_time_of_a_listing_is_noted_without_an_audit_entry(lite: SqlControlStore) -> None:  # noqa: F811
+def test_the_time_of_a_listing_is_noted_without_an_audit_entry(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
     entries = len(audit(lite))
@@ -265,7 +265,7 @@ def test_the_time_of_a_listing_is_noted_without_an_audit_entry(lite: SqlControlS
     assert len(audit(lite)) == entries
 
 
-def test_creation_keeps_its_time_and_times_are_exact(lite: SqlControlStore) -> None:  # noqa: F811
+def test_creation_keeps_its_time_and_times_are_exact(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
         inventory.save_agent(tx, replace(AGENT, name="New", created_at=datetime(2030, 1, 1, tzinfo=UTC)))
@@ -273,7 +273,7 @@ def test_creation_keeps_its_time_and_times_are_exact(lite: SqlControlStore) -> N
     assert found is not None and found.created_at == AT
 
 
-def test_versions_are_kept_as_they_were(store: SqlControlStore) -> None:  # noqa: F811
+def test_versions_are_kept_as_they_were(store: SqlControlStore) -> None:
     version = AgentVersion("billing", "3", "d" * 64, {"name": "Billing"}, AT, "root")
     with store.tx("root") as tx:
         prepare(tx)
@@ -283,19 +283,19 @@ def test_versions_are_kept_as_they_were(store: SqlControlStore) -> None:  # noqa
         assert inventory.find_version_hashes(tx) == {"billing": {"3": "d" * 64}}
 
 
-def test_a_tools_definition_is_not_copied_into_the_audit_log(lite: SqlControlStore) -> None:  # noqa: F811
+def test_a_tools_definition_is_not_copied_into_the_audit_log(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         prepare(tx)
         inventory.save_tool(tx, replace(TOOL, observed_hash="c" * 64, definition={"observed": {"x": "very long text"}}))
     assert "very long text" not in str(audit(lite))
 
 
-def test_a_binding_of_nothing_is_refused(lite: SqlControlStore) -> None:  # noqa: F811
+def test_a_binding_of_nothing_is_refused(lite: SqlControlStore) -> None:
     with pytest.raises((Conflict, WatchfloorError)), lite.tx("root") as tx:
         inventory.save_binding(tx, BINDING)
 
 
-def test_lists_are_sorted_and_filtered(lite: SqlControlStore) -> None:  # noqa: F811
+def test_lists_are_sorted_and_filtered(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         for name in ("c", "a", "b"):
             inventory.save_agent(

@@ -30,7 +30,7 @@ class _Opener:
         self._opened: list[SqliteLog | PostgresLog] = []
 
     def __call__(self) -> EventLog:
-        self._opened.append(self._make(self._place, now=self.clock))  # type: ignore[arg-type]
+        self._opened.append(self._make(self._place, now=self.clock))
         return self._opened[-1]
 
     def close(self) -> None:

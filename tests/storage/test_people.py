@@ -40,7 +40,7 @@ OPERATOR = Operator("lin", "Lin Okafor", frozenset({Role.SOC_OPERATOR, Role.AUDI
 SESSION = OperatorSession("1" * 64, "lin", "csrf-secret", "browser", AT, AT, AT + timedelta(hours=12))
 
 
-def test_users_are_read_back_by_id_and_by_subject_and_projected(store: SqlControlStore) -> None:  # noqa: F811
+def test_users_are_read_back_by_id_and_by_subject_and_projected(store: SqlControlStore) -> None:
     with store.tx("root") as tx:
         assert people.save_user(tx, GRIFFIN)
     with store.read() as tx:
@@ -57,7 +57,7 @@ def test_users_are_read_back_by_id_and_by_subject_and_projected(store: SqlContro
     )
 
 
-def test_saving_an_equal_user_changes_nothing(lite: SqlControlStore) -> None:  # noqa: F811
+def test_saving_an_equal_user_changes_nothing(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         people.save_user(tx, GRIFFIN)
     before, revision = audit(lite), lite.read_projection(0)[0]
@@ -66,13 +66,13 @@ def test_saving_an_equal_user_changes_nothing(lite: SqlControlStore) -> None:  #
     assert (audit(lite), lite.read_projection(0)[0]) == (before, revision)
 
 
-def test_a_sign_in_belongs_to_one_user(store: SqlControlStore) -> None:  # noqa: F811
+def test_a_sign_in_belongs_to_one_user(store: SqlControlStore) -> None:
     with pytest.raises(Conflict), store.tx("root") as tx:
         people.save_user(tx, GRIFFIN)
         people.save_user(tx, replace(GRIFFIN, id="thief"))
 
 
-def test_a_user_change_is_audited_field_by_field(lite: SqlControlStore) -> None:  # noqa: F811
+def test_a_user_change_is_audited_field_by_field(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         people.save_user(tx, GRIFFIN)
         people.save_user(tx, replace(GRIFFIN, is_enabled=False), "user:disable", "left")
@@ -94,7 +94,7 @@ def test_a_whole_second_counts_as_itself() -> None:
     assert people.not_before_for(at) == at + timedelta(seconds=1)
 
 
-def test_identity_providers_are_kept_and_audited(lite: SqlControlStore) -> None:  # noqa: F811
+def test_identity_providers_are_kept_and_audited(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         assert people.save_identity_provider(tx, PROVIDER)
         assert not people.save_identity_provider(tx, PROVIDER)
@@ -105,7 +105,7 @@ def test_identity_providers_are_kept_and_audited(lite: SqlControlStore) -> None:
     assert audit(lite)[-1]["detail"] == {"before": {"audience": "watchfloor"}, "after": {"audience": "other"}}
 
 
-def test_the_public_half_of_a_key_is_projected_and_goes_with_it(lite: SqlControlStore) -> None:  # noqa: F811
+def test_the_public_half_of_a_key_is_projected_and_goes_with_it(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         people.save_signing_key(tx, KEY, "signing-key:create")
         people.save_signing_key(tx, replace(KEY, kid="kid-2", created_at=AT + timedelta(days=1)), "signing-key:create")
@@ -120,7 +120,7 @@ def test_the_public_half_of_a_key_is_projected_and_goes_with_it(lite: SqlControl
     assert "sealed-key" not in str(audit(lite))
 
 
-def test_operators_are_kept_audited_without_their_password_and_never_projected(lite: SqlControlStore) -> None:  # noqa: F811
+def test_operators_are_kept_audited_without_their_password_and_never_projected(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         people.save_operator(tx, OPERATOR, "operator:create")
     with lite.read() as tx:
@@ -132,7 +132,7 @@ def test_operators_are_kept_audited_without_their_password_and_never_projected(l
     assert lite.read_projection(0)[0] == 0
 
 
-def test_sessions_are_found_touched_and_ended(store: SqlControlStore) -> None:  # noqa: F811
+def test_sessions_are_found_touched_and_ended(store: SqlControlStore) -> None:
     other = replace(SESSION, token_hash="2" * 64, csrf_token="", label="ci")
     with store.tx("root") as tx:
         people.save_operator(tx, OPERATOR, "operator:create")
@@ -154,17 +154,17 @@ def test_sessions_are_found_touched_and_ended(store: SqlControlStore) -> None:  
     ("arguments", "left"),
     [({}, ""), ({"keep": "a"}, "a"), ({"label": "ci"}, "ab"), ({"label": "ci", "keep": "c"}, "abc")],
 )
-def test_ending_many_sessions_can_spare_some(lite: SqlControlStore, arguments: dict[str, str], left: str) -> None:  # noqa: F811
+def test_ending_many_sessions_can_spare_some(lite: SqlControlStore, arguments: dict[str, str], left: str) -> None:
     with lite.tx("root") as tx:
         people.save_operator(tx, OPERATOR, "operator:create")
         for name, label in (("a", "browser"), ("b", "browser"), ("c", "ci")):
             people.add_session(tx, replace(SESSION, token_hash=name, label=label), "operator:sign-in")
-        ended = people.delete_sessions(tx, "lin", action="operator:end-sessions", **arguments)  # type: ignore[arg-type]
+        ended = people.delete_sessions(tx, "lin", action="operator:end-sessions", **arguments)
         assert ended == 3 - len(left)
         assert "".join(s.token_hash for s in people.list_sessions(tx, "lin")) == left
 
 
-def test_expired_sessions_are_forgotten(lite: SqlControlStore) -> None:  # noqa: F811
+def test_expired_sessions_are_forgotten(lite: SqlControlStore) -> None:
     with lite.tx("root") as tx:
         people.save_operator(tx, OPERATOR, "operator:create")
         people.add_session(tx, SESSION, "operator:sign-in")

@@ -20,7 +20,7 @@ def body(title: str = "One", **members: Any) -> dict[str, Any]:
     return {"id": "no-mail", "title": title, **members}
 
 
-def test_publishing_makes_versions_and_only_the_newest_is_in_force(store: SqlControlStore) -> None:  # noqa: F811
+def test_publishing_makes_versions_and_only_the_newest_is_in_force(store: SqlControlStore) -> None:
     with store.tx("sec") as tx:
         assert policies.publish_policy(tx, body()) == 1
         assert policies.publish_policy(tx, body("Two")) == 2
@@ -32,7 +32,7 @@ def test_publishing_makes_versions_and_only_the_newest_is_in_force(store: SqlCon
     assert audit(store)[-1]["detail"] == {"version": 2, "changed": ["title"]}
 
 
-def test_publishing_what_is_in_force_changes_nothing(lite: SqlControlStore) -> None:  # noqa: F811
+def test_publishing_what_is_in_force_changes_nothing(lite: SqlControlStore) -> None:
     with lite.tx("sec") as tx:
         policies.publish_policy(tx, body())
     before = audit(lite)
@@ -41,7 +41,7 @@ def test_publishing_what_is_in_force_changes_nothing(lite: SqlControlStore) -> N
     assert audit(lite) == before
 
 
-def test_a_withdrawn_policy_is_gone_from_the_workers_and_kept_for_replay(lite: SqlControlStore) -> None:  # noqa: F811
+def test_a_withdrawn_policy_is_gone_from_the_workers_and_kept_for_replay(lite: SqlControlStore) -> None:
     with lite.tx("sec") as tx:
         policies.publish_policy(tx, body())
         policies.withdraw_policy(tx, "no-mail")
@@ -54,7 +54,7 @@ def test_a_withdrawn_policy_is_gone_from_the_workers_and_kept_for_replay(lite: S
     assert projected(lite, Kind.POLICY)["no-mail"] is not None
 
 
-def test_shipped_policies_follow_the_product_until_somebody_changes_them(lite: SqlControlStore) -> None:  # noqa: F811
+def test_shipped_policies_follow_the_product_until_somebody_changes_them(lite: SqlControlStore) -> None:
     with lite.tx() as tx:
         assert policies.load_defaults(tx, [body()]) == ["no-mail"]
         assert policies.load_defaults(tx, [body()]) == []
@@ -67,7 +67,7 @@ def test_shipped_policies_follow_the_product_until_somebody_changes_them(lite: S
         assert policies.current_policies(tx) == []
 
 
-def test_a_set_stands_for_its_members_even_after_they_were_replaced(store: SqlControlStore) -> None:  # noqa: F811
+def test_a_set_stands_for_its_members_even_after_they_were_replaced(store: SqlControlStore) -> None:
     with store.tx("sec") as tx:
         policies.publish_policy(tx, body())
         policies.publish_policy(tx, {"id": "another"})
@@ -80,7 +80,7 @@ def test_a_set_stands_for_its_members_even_after_they_were_replaced(store: SqlCo
 
 
 @pytest.mark.parametrize("policy_id", [None, "", "No Mail", 3, "x" * 65])
-def test_a_policy_needs_a_proper_id(lite: SqlControlStore, policy_id: Any) -> None:  # noqa: F811
+def test_a_policy_needs_a_proper_id(lite: SqlControlStore, policy_id: Any) -> None:
     with lite.tx("sec") as tx:
         with pytest.raises(InputError, match="id of a policy"):
             policies.publish_policy(tx, {"id": policy_id})

@@ -137,7 +137,7 @@ def test_a_failure_that_nobody_foresaw_is_unavailable_and_tells_nothing(tmp_path
         def query(self, *_: object) -> Any:
             raise RuntimeError("secret detail")
 
-    with served(store_app(Broken()), tmp_path / "s"), RemoteStore(tmp_path / "s") as remote:  # type: ignore[arg-type]
+    with served(store_app(Broken()), tmp_path / "s"), RemoteStore(tmp_path / "s") as remote:
         with pytest.raises(Unavailable) as caught:
             ask(remote)
         assert "secret" not in str(caught.value)

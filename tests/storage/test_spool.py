@@ -256,7 +256,7 @@ def test_a_shipper_that_fell_asleep_wakes_up_for_the_next_record(spool: Path, lo
         for n in range(3):
             eventually(lambda: writer._wake is not None)  # asleep
             writer.append(record(f"e{n}"))
-            eventually(lambda n=n: len(shipped(log)) == n + 1)  # type: ignore[misc]
+            eventually(lambda n=n: len(shipped(log)) == n + 1)
 
 
 def test_one_record_may_hold_rows_of_several_tables_and_they_arrive_together(spool: Path, log: SqliteLog) -> None:

@@ -172,7 +172,7 @@ def test_every_acknowledged_event_is_stored_exactly_once_though_everything_is_ki
             for round_ in range(5):
                 before = [len(w.acknowledged) for w in writers]
                 enough = 200 + chance.randrange(600)
-                eventually(lambda b=before, e=enough: len(writers[-1].acknowledged) >= b[-1] + e)  # type: ignore[misc]
+                eventually(lambda b=before, e=enough: len(writers[-1].acknowledged) >= b[-1] + e)
                 store.kill()
                 if round_ == 2:
                     os.kill(writers[0].process.pid, signal.SIGKILL)
