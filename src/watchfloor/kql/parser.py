@@ -1,401 +1,271 @@
-"""Tokens to syntax tree.
+"""Tokens to syntax tree: the statements of a query.
 
-A recursive-descent parser; each tabular operator is one entry of ``_OPERATORS``. What KQL has and this does not is
-listed with its name, so that it is refused as such and not as a slip of the pen.
+A recursive-descent parser in three layers: this, the pipes and their operators (``operators.py``), and expressions
+(``expressions.py``). It finds every mistake in one pass, and however a query is nested it stays within the limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
 
 from watchfloor.kql.ast import (
-    Between,
-    Binary,
-    Call,
-    Count,
+    Alias,
+    DeclareParameters,
+    DeclarePattern,
+    Evaluation,
     Expr,
-    Item,
+    Lambda,
+    Let,
     Literal,
-    Logical,
-    Membership,
+    Missing,
     Name,
-    Negative,
-    Operator,
-    Project,
+    Parameter,
+    PatternMatch,
     Query,
-    Sort,
-    SortKey,
-    Summarize,
-    Take,
-    Where,
+    Restrict,
+    SetOption,
+    Statement,
 )
-from watchfloor.kql.errors import KqlError, Span, nearest
-from watchfloor.kql.lexer import Token, tokenize
+from watchfloor.kql.errors import KqlError, Span, raise_all, unsupported
+from watchfloor.kql.expressions import MAX_HEIGHT
+from watchfloor.kql.lexer import scan
+from watchfloor.kql.operators import GiveUp, Operators
 
-MAX_DEPTH: Final = 40
-"""How deep expressions may nest, and how many arithmetic signs may follow each other."""
-
-MAX_OPERATORS: Final = 100
-MAX_ARGUMENTS: Final = 64
-
-_UNSUPPORTED_OPERATORS: Final = frozenset(
-    {
-        "as",
-        "assert-schema",
-        "consume",
-        "datatable",
-        "declare",
-        "distinct",
-        "evaluate",
-        "extend",
-        "externaldata",
-        "facet",
-        "find",
-        "fork",
-        "getschema",
-        "graph-match",
-        "graph-to-table",
-        "invoke",
-        "join",
-        "let",
-        "lookup",
-        "macro-expand",
-        "make-graph",
-        "make-series",
-        "materialize",
-        "mv-apply",
-        "mv-expand",
-        "mvexpand",
-        "parse",
-        "parse-kv",
-        "parse-where",
-        "partition",
-        "pattern",
-        "print",
-        "project-away",
-        "project-keep",
-        "project-rename",
-        "project-reorder",
-        "project-smart",
-        "range",
-        "reduce",
-        "render",
-        "restrict",
-        "sample",
-        "sample-distinct",
-        "scan",
-        "search",
-        "serialize",
-        "set",
-        "top",
-        "top-hitters",
-        "top-nested",
-        "union",
-    }
-)
-_COMPARISONS: Final = frozenset({"==", "!=", "<>", "=~", "!~", "<", "<=", ">", ">="})
-_STRING_WORDS: Final = frozenset(
-    {
-        prefix + word + suffix
-        for word in ("has", "contains", "startswith", "endswith", "hasprefix", "hassuffix")
-        for prefix in ("", "!")
-        for suffix in ("", "_cs")
-    }
-)
-_LISTS: Final = frozenset({"in", "!in", "in~", "!in~", "has_any", "has_all"})
+MAX_STATEMENTS: Final = 1000
 
 
 def parse(text: str) -> Query:
-    """The syntax tree of ``text``. Raises ``KqlError`` with its line and column."""
+    """The syntax tree of ``text``. Raises the first ``KqlError``, with its line and column and all others."""
+    query, errors = parse_all(text)
+    if errors:
+        raise_all(errors, text)
+    return query
+
+
+def parse_all(text: str) -> tuple[Query, list[KqlError]]:
+    """The syntax tree of ``text``, with ``Missing`` where something is wrong, and all that is wrong, in the order of
+    the text."""
+    tokens, errors = scan(text)
+    parser = Statements(tokens, errors)
+    if tokens[0].kind == "end":
+        if not errors:
+            remedy = "Begin with the name of a table."
+            errors.append(KqlError("The query is empty.", tokens[0].span, remedy=remedy, kind="syntax"))
+        return Query(text, ()), _located(errors, text)
     try:
-        return _Parser(tokenize(text)).query(text)
-    except KqlError as error:
+        statements = parser.statements()
+    except GiveUp:
+        return Query(text, ()), _located(errors, text)
+    if parser.deepest * 6 + parser.chained > MAX_HEIGHT:  # nesting alone adds at most six nodes a level
+        _check_height(statements, errors)
+    return Query(text, statements), _located(errors, text)
+
+
+def _located(errors: list[KqlError], text: str) -> list[KqlError]:
+    errors.sort(key=lambda error: error.span.start)
+    for error in errors:
         error.locate(text)
-        raise
+    return errors
 
 
-class _Parser:
-    def __init__(self, tokens: list[Token]) -> None:
-        self._tokens, self._at, self._depth = tokens, 0, 0
+def _check_height(root: Any, errors: list[KqlError]) -> None:
+    level: list[Any] = [root]
+    height = 0
+    while level:
+        following: list[Any] = []
+        for node in level:
+            if isinstance(node, tuple):
+                level.extend(node)  # a tuple is no node of its own
+            elif is_dataclass(node) and not isinstance(node, Span | Literal | Name):
+                following.extend(getattr(node, field.name) for field in fields(node) if field.name != "span")
+        height += 1
+        if height > MAX_HEIGHT:
+            span = next((node.span for node in level if hasattr(node, "span")), Span(0, 0))
+            errors.append(KqlError(f"At most {MAX_HEIGHT} of these may follow each other.", span, kind="limit"))
+            return
+        level = following
 
-    # -- tokens ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _next(self) -> Token:
-        return self._tokens[self._at]
+class Statements(Operators):
+    """Reads statements from tokens."""
 
-    def _take(self) -> Token:
-        token = self._tokens[self._at]
-        if token.kind != "end":
-            self._at += 1
-        return token
+    # -- statements -----------------------------------------------------------------------------------------------
 
-    def _is(self, *texts: str) -> bool:
-        return self._next.kind in ("name", "operator") and self._next.text in texts
-
-    def _accept(self, *texts: str) -> Token | None:
-        return self._take() if self._is(*texts) else None
-
-    def _expect(self, text: str, purpose: str) -> Token:
-        if not self._is(text):
-            raise KqlError(f"Expected {text!r} {purpose}, found {self._shown()}.", self._next.span)
-        return self._take()
-
-    def _shown(self) -> str:
-        return self._next.text if self._next.kind == "end" else repr(self._next.text[:40])
-
-    def _adjoins(self) -> bool:
-        """Whether the next token stands directly behind the one before."""
-        return self._tokens[self._at - 1].span.end == self._next.span.start
-
-    # -- statements and operators ---------------------------------------------------------------------------------
-
-    def query(self, text: str) -> Query:
-        first = self._next
-        if first.kind == "end":
-            raise KqlError("The query is empty.", first.span, remedy="Begin with the name of a table.")
-        if first.kind == "operator" and first.text == ".":
-            raise KqlError("Management commands are not allowed.", first.span)
-        source = self._name("the name of a table")
-        if source.name in _UNSUPPORTED_OPERATORS:
-            raise KqlError(f"'{source.name}' is not supported.", source.span, remedy="Begin with the name of a table.")
-        if self._is("("):
-            raise KqlError(f"The function '{source.name}' cannot be queried.", source.span)
-        operators: list[Operator] = []
-        while self._accept("|"):
-            operators.append(self._operator())
-            if len(operators) > MAX_OPERATORS:
-                raise KqlError(f"A query has at most {MAX_OPERATORS} operators.", operators[-1].span)
-        if self._accept(";") and self._next.kind != "end":
-            raise KqlError("More than one statement is not supported.", self._next.span)
-        if self._next.kind != "end":
-            raise KqlError(f"Expected '|' or the end of the query, found {self._shown()}.", self._next.span)
-        return Query(text, source, tuple(operators))
-
-    def _operator(self) -> Operator:
-        word = self._next
-        if word.kind != "name":
-            raise KqlError(f"Expected an operator after '|', found {self._shown()}.", word.span)
-        self._take()
-        name, span = word.text, word.span
-        while self._is("-") and self._adjoins():  # project-away, mv-expand
-            self._take()
-            if self._next.kind != "name" or not self._adjoins():
+    def statements(self) -> tuple[Statement, ...]:
+        """Everything there is."""
+        found: list[Statement] = []
+        while self.token.kind != "end":
+            if self.accept(";"):
+                continue
+            start = self.at
+            try:
+                found.append(self._statement())
+                if self.token.kind != "end" and self.token.text != ";":
+                    raise self.unexpected()
+            except KqlError as error:
+                self.record(error)
+                self._finish(start)
+            if len(found) > MAX_STATEMENTS:
+                message = f"A query has at most {MAX_STATEMENTS} statements."
+                self.record(KqlError(message, self.token.span, kind="limit"))
                 break
-            part = self._take()
-            name, span = f"{name}-{part.text}", span.to(part.span)
-        operator = _OPERATORS.get(name)
-        if operator is not None:
-            return operator(self, span)
-        if name in _UNSUPPORTED_OPERATORS:
-            raise KqlError(f"The operator '{name}' is not supported.", span)
-        raise KqlError(f"There is no operator '{name}'.", span, remedy=nearest(name, _OPERATORS))
+        return tuple(found)
 
-    def _where(self, span: Span) -> Where:
-        return Where(self._expression(), span)
+    def _finish(self, start: int) -> None:
+        """Find what else is wrong with a statement that is lost."""
+        while self.token.kind != "end" and self.token.text != ";":
+            self.depth = 0
+            self.take()
+            self.recover(start)
+            self.operators()
 
-    def _project(self, span: Span) -> Project:
-        return Project(self._items("project"), span)
+    def _statement(self) -> Statement:
+        token = self.token
+        following = self.ahead().text
+        if token.text == "let":
+            return self._let()
+        if token.text == "set":
+            return self._set()
+        if token.text == "declare" and following == "pattern":
+            return self._pattern()
+        if token.text == "declare":
+            return self._query_parameters()
+        if token.text == "restrict" and following == "access":
+            return self._restrict()
+        if token.text == "alias" and following == "database":
+            return self._alias()
+        if token.text == ".":
+            raise unsupported("Management commands are not allowed.", token.span)
+        if token.text == "#":
+            raise unsupported("Directives are not allowed.", token.span)
+        value = self.tabular()
+        return Evaluation(value, self.since(token.start))
 
-    def _sort(self, span: Span) -> Sort:
-        self._expect("by", "after sort")
-        return Sort(self._sort_keys(), span)
+    def _let(self) -> Let:
+        start = self.take().start
+        name = self.name("a name after let")
+        self.expect("=", "after the name of let")
+        value: Expr | Lambda = self._lambda() if self._begins_lambda() else self.tabular()
+        return Let(name, value, self.since(start))
 
-    def _take_rows(self, span: Span) -> Take:
-        token = self._take()
-        if token.kind != "literal" or token.type != "long":
-            raise KqlError(f"Expected a number of rows, found {token.text!r}.", token.span)
-        return Take(token.value, span)
+    def _begins_lambda(self) -> bool:
+        ahead = 1 if self.token.text == "view" and self.ahead().text == "(" else 0
+        if self.ahead(ahead).text != "(":
+            return False
+        if self.ahead(ahead + 1).text == ")":
+            return True
+        size = self.names_ahead(ahead + 1)
+        return (bool(size) and self.ahead(ahead + 1 + size).text == ":") or ahead == 1
 
-    def _count(self, span: Span) -> Count:
-        return Count(span)
+    def _lambda(self) -> Lambda:
+        start = self.token.start
+        is_view = self.accept("view")
+        self.enter()
+        parameters = self._parameters()
+        self.expect("{", "before the body of the function")
+        statements, body = self._body()
+        self.depth -= 1
+        return Lambda(parameters, statements, body, self.since(start), is_view)
 
-    def _summarize(self, span: Span) -> Summarize:
-        aggregates = () if self._is("by") else self._items("summarize")
-        by = self._items("by") if self._accept("by") else ()
-        if not aggregates and not by:
-            raise KqlError("summarize needs an aggregate or 'by'.", span)
-        return Summarize(aggregates, by, span)
+    def _parameters(self) -> tuple[Parameter, ...]:
+        self.expect("(", "before the parameters")
+        parameters = () if self.token.text == ")" else self.items(self._parameter)
+        self.expect(")", "after the parameters")
+        return parameters
 
-    def _sort_keys(self) -> tuple[SortKey, ...]:
-        keys = [self._sort_key()]
-        while self._accept(","):
-            keys.append(self._sort_key())
-        return tuple(keys)
-
-    def _sort_key(self) -> SortKey:
-        value = self._expression()
-        direction = self._accept("asc", "desc")
-        is_descending = direction is None or direction.text == "desc"
-        nulls_first = not is_descending
-        if self._accept("nulls"):
-            if not self._is("first", "last"):
-                raise KqlError(f"Expected 'first' or 'last' after nulls, found {self._shown()}.", self._next.span)
-            nulls_first = self._take().text == "first"
-        return SortKey(value, is_descending, nulls_first)
-
-    def _items(self, of: str) -> tuple[Item, ...]:
-        if self._next.kind == "end" or self._is("|", "by"):
-            raise KqlError(f"{of} needs at least one column.", self._next.span)
-        items = [self._item()]
-        while self._accept(","):
-            items.append(self._item())
-        return tuple(items)
-
-    def _item(self) -> Item:
-        if self._is("*"):
-            raise KqlError("'*' is not supported here.", self._next.span, remedy="Name the columns.")
-        value = self._expression()
-        if not self._is("="):
-            return Item(None, value)
-        if not isinstance(value, Name):
-            raise KqlError("Only a name may stand before '='.", value.span, remedy="To compare, write '=='.")
-        self._take()
-        return Item(value, self._expression())
-
-    # -- expressions, loosest binding first ------------------------------------------------------------------------
-
-    def _expression(self) -> Expr:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise KqlError(f"Expressions may be nested at most {MAX_DEPTH} deep.", self._next.span)
-        try:
-            return self._chain("or", lambda: self._chain("and", self._comparison))
-        finally:
-            self._depth -= 1
-
-    def _chain(self, operator: str, operand: Callable[[], Expr]) -> Expr:
-        operands = [operand()]
-        while self._accept(operator):
-            operands.append(operand())
-        if len(operands) == 1:
-            return operands[0]
-        return Logical(operator, tuple(operands), operands[0].span.to(operands[-1].span))
-
-    def _comparison(self) -> Expr:
-        left = self._sum()
-        result = self._compared(left)
-        if result is not left and self._compares():
-            raise KqlError(f"{self._shown()} cannot follow another comparison.", self._next.span, remedy="Use 'and'.")
-        return result
-
-    def _compares(self) -> bool:
-        words = _COMPARISONS | _STRING_WORDS | _LISTS
-        return self._is(*words, "between", "!between", "matches", "like", "notlike")
-
-    def _compared(self, left: Expr) -> Expr:
-        if self._is(*_COMPARISONS, *_STRING_WORDS):
-            operator = self._take().text
-            right = self._sum()
-            return Binary("!=" if operator == "<>" else operator, left, right, left.span.to(right.span))
-        if self._is("matches"):
-            self._take()
-            self._expect("regex", "after matches")
-            right = self._sum()
-            return Binary("matches regex", left, right, left.span.to(right.span))
-        if self._is(*_LISTS):
-            operator = self._take().text
-            items, end = self._list(operator)
-            return Membership(operator, left, items, left.span.to(end))
-        if self._is("between", "!between"):
-            is_negated = self._take().text == "!between"
-            self._expect("(", "after between")
-            low = self._sum()
-            self._expect("..", "between the two ends")
-            high = self._sum()
-            end = self._expect(")", "after the range").span
-            return Between(left, low, high, is_negated, left.span.to(end))
-        if self._is("like", "notlike"):
-            raise KqlError(f"{self._shown()} is not supported.", self._next.span, remedy="Use contains or startswith.")
-        return left
-
-    def _list(self, operator: str) -> tuple[tuple[Expr, ...], Span]:
-        self._expect("(", f"after {operator}")
-        items = [self._sum()]
-        while self._accept(","):
-            items.append(self._sum())
-        return tuple(items), self._expect(")", "after the list").span
-
-    def _sum(self) -> Expr:
-        return self._arithmetic(("+", "-"), lambda: self._arithmetic(("*", "/", "%"), self._unary))
-
-    def _arithmetic(self, operators: tuple[str, ...], operand: Callable[[], Expr]) -> Expr:
-        left = operand()
-        depth = 0
-        while self._is(*operators):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise KqlError(f"At most {MAX_DEPTH} of these may follow each other.", self._next.span)
-            operator = self._take().text
-            right = operand()
-            left = Binary(operator, left, right, left.span.to(right.span))
-        return left
-
-    def _unary(self) -> Expr:
-        sign = self._accept("-", "+")
-        if sign is None:
-            return self._primary()
-        operand = self._primary()
-        span = sign.span.to(operand.span)
-        if isinstance(operand, Literal) and operand.type in ("long", "real", "timespan") and operand.value is not None:
-            return Literal(-operand.value if sign.text == "-" else operand.value, operand.type, span)
-        return Negative(operand, span) if sign.text == "-" else operand
-
-    def _primary(self) -> Expr:
-        token = self._next
-        if token.kind == "literal":
-            self._take()
-            value: Expr = Literal(token.value, token.type, token.span)
-        elif self._accept("("):
-            value = self._expression()
-            self._expect(")", "to close the parenthesis")
-        elif self._is("true", "false"):
-            self._take()
-            value = Literal(token.text == "true", "bool", token.span)
+    def _parameter(self) -> Parameter:
+        name = self.name("the name of a parameter")
+        self.expect(":", "after the name of a parameter")
+        schema = None
+        if self.token.text == "(":
+            type_ = "tabular"
+            schema = self.row_schema("before the columns")
         else:
-            name = self._name("a value")
-            value = self._call(name) if self._is("(") else name
-        if self._is(".", "[", "?"):
-            raise KqlError("Paths into dynamic values are not supported.", self._next.span)
-        return value
+            type_ = self.type_name()
+        default = self.expression() if self.accept("=") else None
+        return Parameter(name, type_, schema, default, self.since(name.span.start))
 
-    def _call(self, name: Name) -> Call:
-        self._take()
-        arguments: list[Expr] = []
-        if not self._is(")"):
-            arguments.append(self._expression())
-            while self._accept(","):
-                arguments.append(self._expression())
-        if len(arguments) > MAX_ARGUMENTS:
-            raise KqlError(f"A function takes at most {MAX_ARGUMENTS} arguments.", name.span)
-        end = self._expect(")", f"after the arguments of {name.name}").span
-        return Call(name.name, tuple(arguments), name.span.to(end))
+    def _body(self) -> tuple[tuple[Statement, ...], Expr]:
+        """The statements of a function and its value, behind ``{`` and with the closing ``}``."""
+        statements: list[Statement] = []
+        while True:
+            if self.token.text == "let" and self.names_ahead(1):
+                statements.append(self._let())
+            elif self.token.text == "declare" and self.ahead().text == "query_parameters":
+                statements.append(self._query_parameters())
+            else:
+                break
+            self.expect(";", "after the statement")
+        body: Expr = Missing(self.token.span)
+        if self.token.text == "}":
+            raise self.wrong("Expected the value of the function, found '}'.")
+        body = self.tabular()
+        self.accept(";")
+        self.expect("}", "after the body of the function")
+        return tuple(statements), body
 
-    def _name(self, purpose: str) -> Name:
-        token = self._next
-        if token.kind == "name":
-            self._take()
-            return Name(token.text, token.span)
-        if self._is("["):  # ['any name']
-            start = self._take()
-            quoted = self._take()
-            if quoted.kind != "literal" or quoted.type != "string":
-                raise KqlError("Expected a quoted name in brackets.", quoted.span)
-            end = self._expect("]", "after the name").span
-            return Name(quoted.value, start.span.to(end))
-        raise KqlError(f"Expected {purpose}, found {self._shown()}.", token.span)
+    def _set(self) -> SetOption:
+        start = self.take().start
+        name = self.name("the name of an option")
+        value = self.expression() if self.accept("=") else None
+        return SetOption(name.name, value, self.since(start))
 
+    def _query_parameters(self) -> DeclareParameters:
+        start = self.take().start
+        self.expect("query_parameters", "or 'pattern' after declare")
+        parameters = self._parameters()
+        return DeclareParameters(parameters, self.since(start))
 
-_OPERATORS: Final[dict[str, Callable[[_Parser, Span], Operator]]] = {
-    "where": _Parser._where,
-    "filter": _Parser._where,
-    "project": _Parser._project,
-    "sort": _Parser._sort,
-    "order": _Parser._sort,
-    "take": _Parser._take_rows,
-    "limit": _Parser._take_rows,
-    "count": _Parser._count,
-    "summarize": _Parser._summarize,
-}
-"""Every tabular operator. Adding one: its tree in ``ast.py``, its entry here, its meaning in ``resolve.py``."""
+    def _pattern(self) -> DeclarePattern:
+        start = self.take().start
+        self.take()
+        name = self.name("the name of a pattern")
+        if not self.accept("="):
+            return DeclarePattern(name, (), None, (), self.since(start))
+        parameters = self._parameters()
+        path = None
+        if self.accept("["):
+            path = self.typed_name()
+            self.expect("]", "after the path")
+        self.expect("{", "before the cases of the pattern")
+        matches = [self._pattern_match()]
+        while self.token.text == "(":
+            matches.append(self._pattern_match())
+        self.expect("}", "after the cases of the pattern")
+        return DeclarePattern(name, parameters, path, tuple(matches), self.since(start))
+
+    def _pattern_match(self) -> PatternMatch:
+        self.expect("(", "before the values of the pattern")
+        values = self.items(self.expression)
+        self.expect(")", "after the values of the pattern")
+        path = None
+        if self.accept("."):
+            self.expect("[", "before the path")
+            path = self.expression()
+            self.expect("]", "after the path")
+        self.expect("=", "after the values of the pattern")
+        self.expect("{", "before what the pattern means")
+        self.enter()
+        statements, body = self._body()
+        self.depth -= 1
+        self.accept(";")
+        return PatternMatch(values, path, statements, body)
+
+    def _restrict(self) -> Restrict:
+        start = self.take().start
+        self.take()
+        self.expect("to", "after restrict access")
+        self.expect("(", "before the tables")
+        tables = self.items(self._entity)
+        self.expect(")", "after the tables")
+        if self.token.text == "with":
+            raise unsupported("Properties of restrict are not supported.", self.token.span)
+        return Restrict(tables, self.since(start))
+
+    def _alias(self) -> Alias:
+        start = self.take().start
+        self.take()
+        name = self.name("the name of a database")
+        self.expect("=", "after the name")
+        return Alias(name, self.expression(), self.since(start))

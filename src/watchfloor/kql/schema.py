@@ -1,13 +1,14 @@
-"""The catalogue that a query is compiled against: which tables and columns there are, and what the asker may see."""
+"""The catalogue that a query is bound against: which tables and columns there are, and what the asker may see."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-TYPES: Final = frozenset({"bool", "datetime", "dynamic", "int", "long", "real", "string", "timespan"})
+TYPES: Final = frozenset(
+    {"bool", "datetime", "decimal", "dynamic", "guid", "int", "long", "real", "string", "timespan"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +26,43 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """A table. ``tenant_column`` and ``time_column`` are where a scope's tenants and its earliest time apply."""
+    """A table. ``tenant_column`` and ``time_column`` are where a scope's tenants and its times apply."""
 
     name: str
     columns: tuple[Column, ...]
     tenant_column: str | None = None
     time_column: str | None = None
+    doc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Every table by name."""
+    """Every table by name; ``lists`` are the named lists: rows held in memory, as tables (``_GetWatchlist``)."""
 
     tables: Mapping[str, TableSchema]
+    lists: Mapping[str, NamedList] = field(default_factory=dict)
+    database: str = "watchfloor"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedList:
+    """A list that an analyst uploaded: typed columns and their rows, values as in ``values.py``."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the asker may see: rows of ``tenants``, in ``tables`` (None: all), not older than ``since``."""
+    """What the asker may see: rows of ``tenants``, in ``tables`` (None: all), from ``since`` to before ``until``.
+
+    Times are ticks (see ``values.py``). They limit what is read, whatever the query says; ``timespan`` of a request
+    narrows them further.
+    """
 
     tenants: tuple[str, ...]
     tables: frozenset[str] | None = None
-    since: datetime | None = None
+    since: int | None = None
+    until: int | None = None

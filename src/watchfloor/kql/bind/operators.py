@@ -1,0 +1,14 @@
+"""The tabular operators: for each kind, the function that binds it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from watchfloor.kql.bind.graph import GRAPH
+from watchfloor.kql.bind.plugins import EVALUATE
+from watchfloor.kql.bind.shaping import SHAPING
+from watchfloor.kql.bind.special import SPECIAL
+from watchfloor.kql.bind.tools import Handler
+
+OPERATORS: Final[dict[type[Any], Handler]] = {**SHAPING, **SPECIAL, **EVALUATE, **GRAPH}
+"""How each kind of operator is bound."""

@@ -1,0 +1,5 @@
+"""Plugins of evaluate that are routines."""
+
+from watchfloor.kql.routines.plugins import lookup, neighbours, schemas, timeline
+
+__all__ = ["lookup", "neighbours", "schemas", "timeline"]
