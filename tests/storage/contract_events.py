@@ -424,10 +424,10 @@ class EventStoreContract:
             stage.query(endless, tables=[], limits=Limits(timeout_seconds=0.2))
         assert stage.rows("SELECT 1 AS n", tables=[], limits=Limits(timeout_seconds=5)) == [{"n": 1}]
 
-    def test_what_the_engine_refuses_says_why(self, stage: Stage) -> None:
-        with pytest.raises(InputError, match="nosuchcolumn"):
+    def test_what_the_engine_refuses_is_an_input_error_that_tells_nothing_of_the_sql(self, stage: Stage) -> None:
+        with pytest.raises(InputError, match="the engine gave up on it"):
             stage.query('SELECT nosuchcolumn FROM "AgentActivity"')
-        with pytest.raises(InputError, match=r"[Oo]verflow"):
+        with pytest.raises(InputError, match="the engine gave up on it"):
             stage.query("SELECT CAST(9223372036854775807 AS BIGINT) + range FROM range(3)", tables=[])
 
     def test_many_queries_at_once_all_get_their_own_answer(self, stage: Stage) -> None:

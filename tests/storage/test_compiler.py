@@ -65,7 +65,7 @@ def test_a_mistake_is_an_input_error_with_its_place() -> None:
 
 def test_a_table_outside_the_scope_is_not_known_and_contents_are_a_table_of_their_own(store: DuckDbStore) -> None:
     scope = Scope(tables=frozenset({"AgentActivity"}))
-    with pytest.raises(InputError, match="There is no table 'AgentContent'"):
+    with pytest.raises(InputError, match="There is no table AgentContent"):
         ask(store, "AgentContent | count", scope)
     assert ask(store, "AgentContent | count") == [{"Count": 10}]
 

@@ -15,8 +15,8 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from watchfloor.model.errors import InputError, Unavailable
-from watchfloor.storage.ports import CompiledQuery, Limits, Scope
+from watchfloor.model.errors import InputError, PastLimit, Unavailable
+from watchfloor.storage.ports import CompiledQuery, Limits, Scope, Ticket
 from watchfloor.storage.remote import RemoteStore, store_app
 
 from .contract_events import Clock, EventStoreContract, Stage, activities, eventually, logged
@@ -141,3 +141,33 @@ def test_a_failure_that_nobody_foresaw_is_unavailable_and_tells_nothing(tmp_path
         with pytest.raises(Unavailable) as caught:
             ask(remote)
         assert "secret" not in str(caught.value)
+
+
+SLOW = "SELECT count(*) FROM range(3000000) a, range(3000000) b WHERE a.range * b.range % 7 = 3"
+
+
+@pytest.mark.parametrize("when", ["before", "on its way", "running"])
+def test_a_query_is_given_up_whenever_its_ticket_is(tmp_path: Path, when: str) -> None:
+    with closing(open_store(tmp_path)) as engine, served(store_app(engine), tmp_path / "s"):
+        with RemoteStore(tmp_path / "s") as remote:
+            ticket = Ticket("t1")
+            if when == "before":
+                ticket.cancel()
+            elif when == "on its way":  # the other process may or may not have it yet
+                threading.Thread(target=lambda: (eventually(lambda: ticket.is_attached), ticket.cancel())).start()
+            else:
+                threading.Thread(
+                    target=lambda: (eventually(lambda: ticket.progress() is not None), ticket.cancel())
+                ).start()
+            query = CompiledQuery(SLOW, {}, (), frozenset())
+            with pytest.raises(Unavailable, match="given up"):
+                remote.query(query, Scope(), Limits(timeout_seconds=60, ticket=ticket))
+            assert ask(remote) == [{"n": 1}]
+            assert not ticket.is_attached
+
+
+def test_a_result_past_its_limits_arrives_as_such(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path)) as engine, served(store_app(engine), tmp_path / "s"):
+        with RemoteStore(tmp_path / "s") as remote, pytest.raises(PastLimit, match="more than 3 rows"):
+            query = CompiledQuery("SELECT range FROM range(10)", {}, (), frozenset())
+            remote.query(query, Scope(), Limits(max_rows=3))

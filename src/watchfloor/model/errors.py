@@ -6,6 +6,7 @@
     │   └── Conflict     it exists, but not in a state that allows this
     ├── Denied           the caller may not do this
     └── Unavailable      a part we depend on does not answer, is full or is too old: try again later
+        ├── PastLimit    what was asked takes more time, rows or bytes than it may
         └── Corrupt      stored data fails its own checks
 
 A verdict of the guard is a value, never one of these.
@@ -59,6 +60,12 @@ class Unavailable(WatchfloorError):
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class PastLimit(Unavailable):
+    """What was asked takes more time, rows or bytes than it may: ask for less."""
+
+    code = "past_limit"
 
 
 class Corrupt(Unavailable):

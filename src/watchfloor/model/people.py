@@ -41,6 +41,8 @@ class Permission(StrEnum):
     ALERT_READ = "alert.read"
     INCIDENT_TRIAGE = "incident.triage"
     DECISION_READ = "decision.read"
+    HUNT_RUN = "hunt.run"
+    LIST_WRITE = "list.write"
     CONTENT_READ = "content.read"
     HOLD_DECIDE = "hold.decide"
     POLICY_READ = "policy.read"
@@ -57,6 +59,7 @@ _READ_SOC: Final = frozenset(
         Permission.ALERT_READ_SERIOUS,
         Permission.ALERT_READ,
         Permission.DECISION_READ,
+        Permission.HUNT_RUN,
         Permission.POLICY_READ,
     }
 )
@@ -65,6 +68,7 @@ _OPERATE: Final = _READ_SOC | {
     Permission.USER_REVOKE,
     Permission.HOLD_DECIDE,
     Permission.CONTENT_READ,
+    Permission.LIST_WRITE,
 }
 
 PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {

@@ -16,7 +16,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -26,10 +26,11 @@ import duckdb
 import orjson
 import pyarrow as pa
 
-from watchfloor.model.errors import Corrupt, Denied, InputError, Unavailable, WatchfloorError
+from watchfloor.model.errors import Corrupt, Denied, InputError, Unavailable
 from watchfloor.storage import events_sql as sql
 from watchfloor.storage import retention as retaining
 from watchfloor.storage.drain import Drain, drain
+from watchfloor.storage.engine import HARDENING, Routines, run, translated
 from watchfloor.storage.log import utc_now
 from watchfloor.storage.ports import CompiledQuery, Limits, LogBatch, MaintenanceReport, Retention, Scope
 from watchfloor.storage.rows import is_packed, unpack
@@ -38,14 +39,6 @@ from watchfloor.storage.tables import TABLES, Table
 __all__ = ["CONCURRENT_QUERIES", "Drain", "DuckDbStore", "drain"]
 
 CONCURRENT_QUERIES: Final = 4
-
-_HARDENING: Final = (
-    "SET GLOBAL TimeZone = 'UTC'",
-    "SET python_enable_replacements = false",
-    "SET autoinstall_known_extensions = false",
-    "SET autoload_known_extensions = false",
-    "SET allow_community_extensions = false",
-)
 
 
 class DuckDbStore:
@@ -79,6 +72,7 @@ class DuckDbStore:
         except BaseException:
             os.close(self._owner)
             raise
+        self._routines = Routines(self._connection)
         self._writing = threading.Lock()
         self._maintaining = threading.Lock()
         self._opening = threading.Lock()
@@ -181,10 +175,11 @@ class DuckDbStore:
             raise Unavailable(f"{CONCURRENT_QUERIES} queries are running already; try again.", retry_after=5.0)
         try:
             self._count(+1)
-            with self._errors(), self._cursor() as cursor:
+            with translated("The event store", Corrupt), self._cursor() as cursor:
+                self._routines.ensure(query.routines)
                 for table in visible:
                     cursor.execute(sql.scoped_view(table, scope))
-                return iter(self._fetch(cursor, query, limits))
+                return iter(run(cursor, query, limits))
         finally:
             self._count(-1)
             self._slots.release()
@@ -210,33 +205,6 @@ class DuckDbStore:
         if len(tree["statements"]) != 1:
             raise InputError("The event store runs one statement at a time.", where="sql")
         return sql.tables_of(tree)
-
-    def _fetch(self, cursor: duckdb.DuckDBPyConnection, query: CompiledQuery, limits: Limits) -> list[pa.RecordBatch]:
-        watchdog = _Watchdog(cursor, limits.timeout_seconds)
-        found: list[pa.RecordBatch] = []
-        rows = size = 0
-        try:
-            with watchdog:
-                relation = cursor.sql(query.sql, params=dict(query.params))
-                reader = relation.to_arrow_reader(min(limits.max_rows + 1, 65_536))
-                for batch in reader:
-                    rows, size = rows + batch.num_rows, size + batch.nbytes
-                    if rows > limits.max_rows:
-                        raise Unavailable(f"The result has more than {limits.max_rows} rows; narrow the query.")
-                    if size > limits.max_bytes:
-                        raise Unavailable(f"The result is larger than {limits.max_bytes} bytes; narrow the query.")
-                    found.append(batch)
-                schema = reader.schema
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if watchdog.has_bitten:
-                raise Unavailable(f"The query ran longer than {limits.timeout_seconds:g} s.") from error
-            raise
-        names = [name for name, _ in query.columns] or schema.names
-        if len(names) != len(schema.names):
-            raise InputError(f"The query promised {len(names)} columns and gave {len(schema.names)}.", where="columns")
-        # An empty result has a schema, too: there is always at least one batch.
-        found = found or [pa.RecordBatch.from_pylist([], schema=schema)]
-        return [batch.rename_columns(names) for batch in found]
 
     # -- housekeeping ---------------------------------------------------------------------------------------------
 
@@ -280,7 +248,7 @@ class DuckDbStore:
         with self._errors():
             connection = duckdb.connect(str(self._path))
             connection.execute("LOAD icu; LOAD json; LOAD parquet")
-            for setting in _HARDENING:
+            for setting in HARDENING:
                 connection.execute(setting)
             connection.execute(f"SET memory_limit = {sql.literal(memory_limit or _half_of_memory())}")
             connection.execute("SET checkpoint_threshold = '256MB'")
@@ -311,44 +279,8 @@ class DuckDbStore:
         finally:
             cursor.close()
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except WatchfloorError:
-            raise
-        except (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException) as error:
-            raise Corrupt(f"The event store {self._path} is damaged: {_first_line(error)}") from error
-        except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.ConnectionException) as error:
-            raise Unavailable(f"The event store {self._path} cannot do this now: {_first_line(error)}") from error
-        except (duckdb.Error, pa.ArrowException) as error:
-            raise InputError(f"The event store refuses this: {_first_line(error)}") from error
-        except OSError as error:
-            raise Unavailable(f"The event store {self._path} cannot do this now: {error}") from error
-
-
-class _Watchdog:
-    """Interrupts a query that runs too long, and never the one after it."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, seconds: float) -> None:
-        self._cursor, self._lock, self._is_over = cursor, threading.Lock(), False
-        self.has_bitten = False
-        self._timer = threading.Timer(seconds, self._bite)
-        self._timer.daemon = True
-
-    def _bite(self) -> None:
-        with self._lock:
-            if not self._is_over:
-                self.has_bitten = True
-                self._cursor.interrupt()
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._is_over = True
-        self._timer.cancel()
+    def _errors(self) -> AbstractContextManager[None]:
+        return translated(f"The event store {self._path}", Corrupt)
 
 
 def _own(path: Path) -> int:
@@ -370,7 +302,3 @@ def _own(path: Path) -> int:
 def _half_of_memory() -> str:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{max(total // 2, 2 << 30) >> 20}MiB"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

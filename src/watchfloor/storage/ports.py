@@ -6,7 +6,8 @@ knows which engine answers. Events travel as Arrow record batches only, never a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ import pyarrow as pa
 from watchfloor.model.cases import AlertDraft
 
 if TYPE_CHECKING:
+    from watchfloor.kql.routines import RoutineRef
     from watchfloor.storage.control import ControlTx
 
 Seq = NewType("Seq", int)
@@ -83,13 +85,19 @@ class EventLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CompiledQuery:
-    """SQL with its parameters; values never stand in the text. ``columns`` are (name, KQL type)."""
+    """SQL with its parameters; values never stand in the text. ``columns`` are (name, KQL type).
+
+    ``routines`` is what the engine must be able to call; ``needs_budget``: it adds the parameter ``budget``, by which
+    those find out when to stop.
+    """
 
     sql: str
     params: Mapping[str, Any]
     columns: tuple[tuple[str, str], ...]
     tables: frozenset[str]
     dialect: str = "duckdb"
+    routines: frozenset[RoutineRef] = frozenset()
+    needs_budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +109,66 @@ class Scope:
     since: datetime | None = None
 
 
+class Ticket:
+    """A hold on one running query: whoever started it can stop it and see how far it is. Safe for threads.
+
+    Whoever runs the query attaches what stops it and what knows its progress, and detaches them at the end.
+    """
+
+    def __init__(self, ticket_id: str) -> None:
+        self.id = ticket_id
+        self._lock = threading.Lock()
+        self._stop: Callable[[], None] | None = None
+        self._measure: Callable[[], float | None] | None = None
+        self._is_cancelled = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the query was given up."""
+        return self._is_cancelled
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the query runs, as far as is known here."""
+        with self._lock:
+            return self._stop is not None
+
+    def attach(self, stop: Callable[[], None], measure: Callable[[], float | None]) -> None:
+        """The query runs from here on; one that was given up before is stopped at once."""
+        with self._lock:
+            self._stop, self._measure = stop, measure
+            is_cancelled = self._is_cancelled
+        if is_cancelled:
+            stop()
+
+    def detach(self) -> None:
+        """The query has ended."""
+        with self._lock:
+            self._stop = self._measure = None
+
+    def cancel(self) -> None:
+        """Give the query up."""
+        with self._lock:
+            self._is_cancelled = True
+            stop = self._stop
+        if stop is not None:
+            stop()
+
+    def progress(self) -> float | None:
+        """The share that is done, 0 to 1; None while nobody knows."""
+        with self._lock:
+            measure = self._measure
+        return None if measure is None else measure()
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Walls around one query."""
+    """Walls around one query. ``ticket`` lets somebody else stop it."""
 
     timeout_seconds: float = 60.0
     max_rows: int = 10_000
     max_bytes: int = 64 * 1024 * 1024
+    ticket: Ticket | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

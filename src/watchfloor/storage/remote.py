@@ -1,17 +1,22 @@
 """The event store seen from other processes: HTTP over a Unix socket.
 
-``store_app`` serves an ``EventStore``: ``POST /query`` (an Arrow IPC stream), ``POST /maintain``, ``GET /health``.
-``RemoteStore`` is its client and itself an ``EventStore``. The socket lies in a directory that only this installation's
-user may enter: whoever reaches it is trusted to state a query's scope. Errors arrive as what they were.
+``store_app`` serves an ``EventStore``: ``POST /query`` (an Arrow IPC stream), ``POST /cancel/…`` and
+``GET /progress/…`` for a query with a ticket, ``POST /maintain``, ``GET /health``. ``RemoteStore`` is its client and
+itself an ``EventStore``. The socket lies in a directory that only this installation's user may enter: whoever reaches
+it is trusted to state a query's scope. Errors arrive as what they were.
 """
 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -22,7 +27,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from watchfloor.model.errors import Conflict, Corrupt, Denied, InputError, NotFound, Unavailable, WatchfloorError
+from watchfloor.kql.routines import RoutineRef
+from watchfloor.model.errors import (
+    Conflict,
+    Corrupt,
+    Denied,
+    InputError,
+    NotFound,
+    PastLimit,
+    Unavailable,
+    WatchfloorError,
+)
 from watchfloor.storage.ports import (
     CompiledQuery,
     EventStore,
@@ -30,6 +45,7 @@ from watchfloor.storage.ports import (
     LogBatch,
     MaintenanceReport,
     Scope,
+    Ticket,
 )
 
 _ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -42,10 +58,12 @@ _STATUS: Final[tuple[tuple[type[WatchfloorError], int], ...]] = (
     (Unavailable, 503),
 )
 _ERRORS: Final[dict[str, type[WatchfloorError]]] = {
-    e.code: e for e in (InputError, NotFound, Conflict, Denied, Unavailable, Corrupt)
+    e.code: e for e in (InputError, NotFound, Conflict, Denied, Unavailable, PastLimit, Corrupt)
 }
 _SLACK: Final = timedelta(seconds=5)
 """What a query's answer may take on top of the query's own limit."""
+
+_TRIES: Final = 50
 
 
 # -- values on the wire -------------------------------------------------------------------------------------------
@@ -78,6 +96,8 @@ def _request_body(query: CompiledQuery, scope: Scope, limits: Limits) -> bytes:
             "columns": query.columns,
             "tables": sorted(query.tables),
             "dialect": query.dialect,
+            "routines": [ref.to_wire() for ref in sorted(query.routines)],
+            "needs_budget": query.needs_budget,
             "scope": {
                 "tenants": scope.tenants,
                 "tables": None if scope.tables is None else sorted(scope.tables),
@@ -87,6 +107,7 @@ def _request_body(query: CompiledQuery, scope: Scope, limits: Limits) -> bytes:
                 "timeout_seconds": limits.timeout_seconds,
                 "max_rows": limits.max_rows,
                 "max_bytes": limits.max_bytes,
+                "ticket": None if limits.ticket is None else limits.ticket.id,
             },
         }
     )
@@ -103,16 +124,22 @@ def _request(body: bytes) -> tuple[CompiledQuery, Scope, Limits]:
                 columns=tuple((name, type_) for name, type_ in sent["columns"]),
                 tables=frozenset(sent["tables"]),
                 dialect=sent["dialect"],
+                routines=frozenset(RoutineRef.from_wire(ref) for ref in sent["routines"]),
+                needs_budget=bool(sent["needs_budget"]),
             ),
             Scope(
                 tenants=tuple(scope["tenants"]),
                 tables=None if scope["tables"] is None else frozenset(scope["tables"]),
                 since=_value(scope["since"]),
             ),
-            Limits(**sent["limits"]),
+            _limits(**sent["limits"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"This is not a query: {error!r}.", where="request body") from error
+
+
+def _limits(timeout_seconds: float, max_rows: int, max_bytes: int, ticket: str | None) -> Limits:
+    return Limits(timeout_seconds, max_rows, max_bytes, None if ticket is None else Ticket(ticket))
 
 
 def _error_body(error: WatchfloorError) -> bytes:
@@ -143,10 +170,33 @@ def _error(body: bytes, status: int) -> WatchfloorError:
 def store_app(store: EventStore, health: Callable[[], Mapping[str, Any]] = dict) -> Starlette:
     """The ASGI application that serves ``store``. ``health`` adds members to ``GET /health``; its ``status`` counts."""
 
+    tickets: dict[str, Ticket] = {}
+
+    @contextmanager
+    def _held(ticket: Ticket | None) -> Iterator[None]:
+        if ticket is not None:
+            tickets[ticket.id] = ticket
+        try:
+            yield
+        finally:
+            if ticket is not None:
+                tickets.pop(ticket.id, None)
+
     async def query(request: Request) -> Response:
         compiled, scope, limits = _request(await request.body())
-        batches = await run_in_threadpool(store.query, compiled, scope, limits)
+        with _held(limits.ticket):
+            batches = await run_in_threadpool(store.query, compiled, scope, limits)
         return StreamingResponse(_ipc(batches), media_type=_ARROW)
+
+    async def cancel(request: Request) -> Response:
+        ticket = tickets.get(request.path_params["ticket"])
+        if ticket is not None:
+            await run_in_threadpool(ticket.cancel)
+        return _json({"is_known": ticket is not None})
+
+    async def progress(request: Request) -> Response:
+        ticket = tickets.get(request.path_params["ticket"])
+        return _json({"progress": None if ticket is None else await run_in_threadpool(ticket.progress)})
 
     async def maintain(request: Request) -> Response:
         sent = orjson.loads(await request.body() or b"{}")
@@ -166,6 +216,8 @@ def store_app(store: EventStore, health: Callable[[], Mapping[str, Any]] = dict)
     return Starlette(
         routes=[
             Route("/query", query, methods=["POST"]),
+            Route("/cancel/{ticket}", cancel, methods=["POST"]),
+            Route("/progress/{ticket}", progress),
             Route("/maintain", maintain, methods=["POST"]),
             Route("/health", healthy),
         ],
@@ -215,7 +267,16 @@ class RemoteStore:
         """See ``EventStore.query``."""
         # A query may wait as long for its turn as it may run.
         patience = 2 * limits.timeout_seconds + _SLACK.total_seconds()
-        answer = self._send("POST", "/query", patience, _request_body(query, scope, limits))
+        ticket = limits.ticket
+        if ticket is not None and not ticket.is_cancelled:
+            ticket.attach(partial(self._cancel, ticket), partial(self._progress, ticket.id))
+        try:
+            if ticket is not None and ticket.is_cancelled:
+                raise Unavailable("The query was given up.")
+            answer = self._send("POST", "/query", patience, _request_body(query, scope, limits))
+        finally:
+            if ticket is not None:
+                ticket.detach()
         try:
             with pa.ipc.open_stream(answer) as stream:
                 return iter(list(stream))
@@ -245,6 +306,23 @@ class RemoteStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _cancel(self, ticket: Ticket) -> None:
+        with suppress(WatchfloorError, ValueError):
+            for _ in range(_TRIES):  # the query may still be on its way
+                answer = orjson.loads(self._send("POST", f"/cancel/{quote(ticket.id, safe='')}", 5.0, b""))
+                if answer["is_known"] or not ticket.is_attached:
+                    return
+                time.sleep(0.02)
+
+    def _progress(self, ticket: str) -> float | None:
+        try:
+            found: float | None = orjson.loads(self._send("GET", f"/progress/{quote(ticket, safe='')}", 5.0, b""))[
+                "progress"
+            ]
+        except WatchfloorError:
+            return None
+        return found
 
     def _send(self, method: str, path: str, patience: float, body: bytes) -> bytes:
         try:

@@ -183,6 +183,19 @@ policy = _table(
 policy_set = _table("policy_set", _id("hash"), _json("members"), _at("created_at"))
 """Which (policy, version) pairs a policy set's hash stands for."""
 
+named_list = _table(
+    "named_list",
+    _id("name"),
+    _text("description"),
+    _text("key_column"),
+    _json("columns"),
+    _json("rows"),
+    sa.Column("row_count", sa.Integer, nullable=False),
+    _at("updated_at"),
+    _text("updated_by"),
+)
+"""Lists for hunting (watchlists): ``columns`` are [name, KQL type] pairs, ``rows`` lists of cells as text."""
+
 # -- people -------------------------------------------------------------------------------------------------------
 
 identity_provider = _table(
