@@ -1,13 +1,19 @@
-"""Writes the reference pages that are derived from code: settings.md, tables.md, the tables of policies.md.
+"""Writes the reference pages that are derived from code: settings, tables, kql-functions, the tables of policies.
 
 ``make docs`` runs it; ``tests/test_docs.py`` fails when a page differs from what this would write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from watchfloor.guard import reference
+from watchfloor.kql import operators
+from watchfloor.kql.bind import calls, plugins
+from watchfloor.kql.functions import AGGREGATES, CONDITIONAL, FUNCTIONS, REFUSED
+from watchfloor.kql.functions.spec import CLASSES, Parameter
 from watchfloor.settings import FIELDS
 from watchfloor.storage.tables import TABLES
 
@@ -51,7 +57,120 @@ def policies_page() -> str:
     return reference.render((HERE / "policies.md").read_text("utf-8"))
 
 
-PAGES = {"settings.md": settings_page, "tables.md": tables_page, "policies.md": policies_page}
+def functions_page() -> str:
+    """What of KQL is answered: operators, functions, aggregates, plugins; and what is refused."""
+    shown = {name: rows for name, rows in FUNCTIONS.items() if not calls.is_internal(name)}
+    in_both = len([name for name, rows in shown.items() if any("clickhouse" in row.sql for row in rows)])
+    signs = {name: rows for name, rows in shown.items() if not name.replace("_", "").isalnum()}
+    lines = [
+        "# KQL: what is answered",
+        "",
+        "Written from the tables that the engine itself works with. How to hunt: [kql.md](kql.md).",
+        "",
+        "*Template*: printed as SQL of the engine. *Routine*: the engine calls the function's definition. *Some*: a",
+        "template for some arguments, the routine for the others. ClickHouse has templates only: what has none is",
+        f"refused there by name ({in_both} of {len(shown)} names have one).",
+        "",
+        "## Tabular operators",
+        "",
+        _list(operators._OPERATORS),
+        "",
+        f"Refused by name: {_list(operators._UNSUPPORTED)}",
+        "",
+        "## Scalar functions",
+        "",
+        *_table({name: rows for name, rows in shown.items() if name not in signs}),
+        "",
+        "Bound by their own rules, on every engine: " + _list(calls.SPECIAL),
+        "",
+        "## Scalar operators",
+        "",
+        *_table(signs),
+        "",
+        "Bound by their own rules, on every engine: " + _list(SIGNS),
+        "",
+        "## Aggregates",
+        "",
+        *_table(AGGREGATES),
+        "",
+        "Bound by their own rules, on every engine: " + _list(calls.EXTREMES),
+        "",
+        "With a condition: " + ", ".join(f"`{name}` ({of})" for name, of in sorted(CONDITIONAL.items())) + ".",
+        "",
+        "## Plugins of evaluate",
+        "",
+        _list(plugins.PLUGINS),
+        "",
+        "## Refused",
+        "",
+        "KQL that is refused by name, never answered differently.",
+        "",
+        "| name | why, or what to do instead |",
+        "|---|---|",
+    ]
+    refused = {**REFUSED, **plugins.REFUSED, **plugins.REACHES_OUT}
+    lines += [f"| `{name}` | {_cell(refused[name])} |" for name in sorted(refused)]
+    return "\n".join(lines) + "\n"
+
+
+SIGNS = ("and", "or", "not", "==", "!=", "<", "<=", ">", ">=", "in", "!in", "in~", "!in~", "between", "!between",
+         "has_any", "has_all", "[ ]", ".")  # fmt: skip
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names)) + "."
+
+
+def _table(functions: Mapping[str, Sequence[Any]]) -> list[str]:
+    lines = ["| name | arguments | result | DuckDB | ClickHouse | reference |", "|---|---|---|---|---|---|"]
+    for name in sorted(functions):
+        rows = functions[name]
+        takes = list(dict.fromkeys(" ".join(_parameter(p) for p in row.takes) or "none" for row in rows))
+        gives = list(dict.fromkeys(_gives(row.gives) for row in rows))
+        pages = list(dict.fromkeys(row.page for row in rows))
+        links = ", ".join(f"[{page}](https://learn.microsoft.com/kusto/query/{page})" for page in pages if page)
+        routine = "no" if rows is AGGREGATES.get(name) else "routine"
+        cells = ("<br>".join(takes), ", ".join(gives), _how(rows, "duckdb", routine), _how(rows, "clickhouse", "no"))
+        lines.append(f"| `{_cell(name)}` | {' | '.join(map(_cell, cells))} | {links} |")
+    return lines
+
+
+def _parameter(parameter: Parameter) -> str:
+    by_types = {types: name for name, types in CLASSES.items()}
+    word = "text" if parameter.as_text else by_types.get(parameter.types, "/".join(parameter.types))
+    word = f"constant {word}" if parameter.is_constant else word
+    suffix = {(True, False): "?", (True, True): "*", (False, True): "+"}.get(
+        (parameter.is_optional, parameter.is_repeated), ""
+    )
+    return f"({word}){suffix}"
+
+
+def _gives(gives: str | int) -> str:
+    return gives if isinstance(gives, str) else f"as argument {gives + 1}"
+
+
+def _how(rows: Sequence[Any], dialect: str, otherwise: str) -> str:
+    ways = {
+        otherwise
+        if dialect not in row.sql
+        else "some"
+        if getattr(row, "when", None) is not None or callable(row.sql[dialect])
+        else "template"
+        for row in rows
+    }
+    return ways.pop() if len(ways) == 1 else "some"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "tables.md": tables_page,
+    "kql-functions.md": functions_page,
+    "policies.md": policies_page,
+}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():

@@ -43,6 +43,18 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     assert dead == []
 
 
+def test_every_query_in_the_documents_means_something() -> None:
+    from watchfloor import kql
+    from watchfloor.storage.compiler import catalogue
+
+    vips = kql.NamedList("vips", (kql.Column("Upn", "string"),), (), "Upn")
+    schema = kql.Schema(catalogue().tables, {"vips": vips})
+    queries = re.findall(r"```kusto\n(.*?)```", (ROOT / "docs" / "kql.md").read_text("utf-8"), re.DOTALL)
+    assert queries
+    for query in queries:
+        kql.analyze(query, schema, kql.Scope(("default",)))
+
+
 def test_architecture_stays_under_two_pages() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text("utf-8").splitlines()) <= 120
 

@@ -60,6 +60,7 @@ class Server:
 
     def close(self) -> None:
         """Stop the threads and let go of files and databases."""
+        self.portal.state.deps.hunts.close()
         self.jobs.stop()
         self.stopping.set()
         self.control.close()

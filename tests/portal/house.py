@@ -290,4 +290,7 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
             nudge=nudged.append,
             jobs=jobs.health,
         )
-        yield House(stores, clock, deps, jobs, nudged, tokens)
+        try:
+            yield House(stores, clock, deps, jobs, nudged, tokens)
+        finally:
+            deps.hunts.close()

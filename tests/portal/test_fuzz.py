@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -33,12 +34,16 @@ LISTS = [
 PARAMETERS = ["agent", "user", "severity", "status", "before", "after", "limit", "since", "verdict", "actor", "action",
               "subject", "state", "reason"]  # fmt: skip
 ONES = ["/api/alerts/{}", "/api/incidents/{}", "/api/decisions/{}", "/api/agents/{}", "/api/users/{}", "/api/holds/{}",
-        "/api/policies/{}", "/api/servers/{}", "/agents/{}", "/incidents/{}", "/act/{}", "/static/{}"]  # fmt: skip
+        "/api/policies/{}", "/api/servers/{}", "/agents/{}", "/incidents/{}", "/act/{}", "/static/{}",
+        "/api/hunting/runs/{}", "/api/hunting/runs/{}/rows", "/api/hunting/lists/{}"]  # fmt: skip
 BODIES = [
     ("POST", "/api/policies/check"), ("PUT", "/api/policies/fuzz"), ("POST", "/api/manifests/plan"),
     ("POST", "/api/session"), ("POST", "/api/setup"), ("PATCH", "/api/incidents/x"), ("POST", "/api/agents/x/block"),
     ("POST", "/api/decisions/contents"), ("POST", "/api/users/x/revoke-sessions"), ("POST", "/api/holds/x/approve"),
-    ("POST", "/api/servers/x/tools/y/approve"),
+    ("POST", "/api/servers/x/tools/y/approve"), ("POST", "/api/hunting/run"), ("POST", "/api/hunting/check"),
+    ("PUT", "/api/hunting/lists/fuzz"), ("POST", "/v1/rest/query"), ("POST", "/v1/rest/mgmt"),
+    ("POST", "/v2/rest/query"),
+    ("POST", "/v1.0/security/runHuntingQuery"), ("POST", "/beta/security/runHuntingQuery"),
 ]  # fmt: skip
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -52,7 +57,8 @@ def _quoted(text: str) -> str:
 def _fine(answer: Any) -> None:
     assert answer.status_code < 500 or answer.status_code == 503, answer.text
     if answer.status_code >= 400 and answer.headers["content-type"].startswith("application"):
-        assert answer.json()["code"]
+        body = answer.json()
+        assert body["code"] if "code" in body else body["error"]["code"]
 
 
 @SETTINGS
@@ -83,6 +89,45 @@ def test_any_bytes_can_be_sent(attacked: House, route: tuple[str, str], body: by
     _fine(attacked.client(Role.OWNER).request(*route, content=body, headers={"content-type": kind}))
 
 
+HUNTS = [
+    "AgentActivity | take 1", "print x=1", "print h'secret'", ".show tables", ".show database ['x'] schema as json",
+    "// a comment\n.show version", "let a = 1;", "union *", "_GetWatchlist('x')", "range x from 1 to 10 step 1",
+]  # fmt: skip
+PIECES = [*HUNTS, "|", ";", "(", "`", "'", "datetime("]
+WORDS = st.one_of(TEXT, st.sampled_from(HUNTS), st.lists(st.sampled_from(PIECES)).map(" ".join))
+SPANS = st.none() | TEXT | st.sampled_from(["P1D", "P30D/2026-11-03", "PT1H", "P9999999D", "2026-11-03/P1D", "P1D/P1D"])
+OPTIONS = st.none() | JSON | st.fixed_dictionaries(
+    {},
+    optional={
+        "Options": st.dictionaries(st.sampled_from(["servertimeout", "truncationmaxrecords"]), JSON),
+        "Parameters": JSON,
+    },
+)  # fmt: skip
+
+
+@SETTINGS
+@given(
+    query=WORDS,
+    span=SPANS,
+    properties=OPTIONS,
+    route=st.sampled_from(["/v1/rest/query", "/v2/rest/query", "/v1/rest/mgmt"]),
+    nested=st.booleans(),
+)
+def test_any_query_can_be_sent_to_every_door(
+    attacked: House, query: str, span: str | None, properties: Any, route: str, nested: bool
+) -> None:
+    client = attacked.client(Role.OWNER)
+    options = json.dumps(properties) if nested else properties
+    for path, body in (
+        (route, {"csl": query, "db": span or "", "properties": options}),
+        (route, {"csl": query, "properties": options}),
+        ("/v1.0/security/runHuntingQuery", {"Query": query, "Timespan": span}),
+        ("/api/hunting/run", {"query": query, "timespan": span, "max_rows": 10}),
+        ("/api/hunting/check", {"query": query}),
+    ):
+        _fine(client.post(path, content=json.dumps(body), headers={"content-type": "application/json"}))
+
+
 @SETTINGS
 @given(
     text=st.text(max_size=300) | st.sampled_from(["a: &a [*a]", "!!python/object:os.system {}", "- " * 100, "{" * 50])
@@ -95,5 +140,5 @@ def test_any_text_can_be_planned_as_a_manifest(attacked: House, text: str) -> No
 def test_json_that_is_meant_to_hurt_does_not(attacked: House, body: bytes) -> None:
     client = attacked.client(Role.OWNER)
     headers = {"content-type": "application/json"}
-    for path in ("/api/policies/check", "/api/manifests/plan", "/api/session"):
+    for path in ("/api/policies/check", "/api/manifests/plan", "/api/session", "/api/hunting/run", "/v2/rest/query"):
         _fine(client.post(path, content=body, headers=headers))

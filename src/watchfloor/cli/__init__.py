@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "gateway": ("watchfloor.cli.gateway:gateway", "Run one gateway worker."),
     "store": ("watchfloor.cli.store:store", "Run the store process: events, queries, retention."),
     "apply": ("watchfloor.cli.apply:apply", "Create or update a company from a manifest."),
+    "kql": ("watchfloor.cli.kql:kql", "Run and check hunting queries."),
     "policy": ("watchfloor.cli.policy:policy", "Check and test policies."),
     "audit": ("watchfloor.cli.audit:audit", "Verify the audit log."),
     "mcp": ("watchfloor.cli.mcp:mcp", "Guard a stdio MCP server where it stands."),

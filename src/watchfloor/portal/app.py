@@ -23,7 +23,9 @@ from watchfloor.portal import (
     decisions,
     health,
     holds,
+    hunting,
     incident_pages,
+    kusto,
     operators,
     pages,
     policies,
@@ -44,6 +46,7 @@ __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, soc.router, decisions.router, policies.router, holds.router,
+    hunting.router, kusto.kusto, kusto.graph,
     operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
@@ -84,7 +87,9 @@ def build_portal(deps: PortalDeps) -> FastAPI:
 
     def on_error(request: Request, error: Exception) -> Any:
         assert isinstance(error, WatchfloorError)
-        return _on_page_error(request, error) if _is_page(request) else problems.answer(error, request.url.path)
+        if _is_page(request):
+            return _on_page_error(request, error)
+        return kusto.error_answer(request, error) or problems.answer(error, request.url.path)
 
     app.add_exception_handler(WatchfloorError, on_error)
     for router in _ROUTERS:

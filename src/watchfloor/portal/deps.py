@@ -13,8 +13,12 @@ from fastapi import Depends, Request
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.sts import TokenService
 from watchfloor.storage.activity import Activity
+from watchfloor.storage.compiler import KqlCompiler
 from watchfloor.storage.control import SqlControlStore, utc_now
-from watchfloor.storage.ports import EventStore, QueryCompiler, Scope
+from watchfloor.storage.hunting import Hunter
+from watchfloor.storage.hunts import Hunts, Run, query_log
+from watchfloor.storage.lists import Catalogue
+from watchfloor.storage.ports import EventStore, Scope
 from watchfloor.storage.vault import Vault
 
 
@@ -70,7 +74,7 @@ class PortalDeps:
 
     control: SqlControlStore
     events: EventStore
-    compiler: QueryCompiler
+    compiler: KqlCompiler
     vault: Vault
     operators: Operators
     epoch: Callable[[], int]
@@ -83,10 +87,20 @@ class PortalDeps:
     tenant: str = "default"
     max_body_bytes: int = 4 * 1024 * 1024
     activity: Activity = field(init=False)
+    hunter: Hunter = field(init=False)
+    hunts: Hunts = field(init=False)
 
     def __post_init__(self) -> None:
         scope = Scope(tenants=(self.tenant,))
         object.__setattr__(self, "activity", Activity(self.events, self.compiler, scope))
+        hunter = Hunter(self.events, self.compiler, schema=Catalogue(self.control, self.compiler.schema))
+        object.__setattr__(self, "hunter", hunter)
+        object.__setattr__(self, "hunts", Hunts(hunter, on_end=self._log))
+
+    def _log(self, run: Run) -> None:
+        """Every query that ended is in the audit log, whatever its end."""
+        with self.control.tx(run.owner) as tx:
+            tx.audit("hunt:run", f"hunt/{run.id}", query_log(run))
 
     @property
     def is_https(self) -> bool:

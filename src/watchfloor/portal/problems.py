@@ -23,12 +23,15 @@ from watchfloor.model.errors import (
     Denied,
     InputError,
     NotFound,
+    PastLimit,
     Unavailable,
     WatchfloorError,
 )
 from watchfloor.model.ids import new_id
 from watchfloor.registry.problems import ManifestInvalid
 from watchfloor.response.runner import TooOften
+from watchfloor.storage.hunting import Cancelled
+from watchfloor.storage.hunts import TooMany
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +69,9 @@ _STATUS: Final[tuple[tuple[type[WatchfloorError], int, str], ...]] = (
     (InputError, 422, "Not valid"),
     (TooOften, 429, "Too often"),
     (Throttled, 429, "Too many attempts"),
+    (TooMany, 429, "Too many queries"),
+    (Cancelled, 409, "Cancelled"),
+    (PastLimit, 422, "More than the limit"),
     (Corrupt, 500, "Stored data is damaged"),
     (Unavailable, 503, "Not available at this moment"),
     (WatchfloorError, 500, "Failed"),
@@ -100,7 +106,7 @@ def answer(error: WatchfloorError, instance: str = "") -> Response:
         members |= {"where": error.where, "remedy": error.remedy}
     if isinstance(error, ManifestInvalid):
         members["errors"] = [p.to_json() for p in error.problems]
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, PastLimit):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return problem(status, title, detail, code=error.code, headers=headers, **members)
 
