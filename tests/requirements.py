@@ -43,7 +43,7 @@ CLAIMS: tuple[Claim, ...] = (
           "no identity provider connector yet"),
     Claim("story-resolve", "The incident is resolved with a classification."),
     Claim("story-go-hunt", "A KQL query on the agent shows its creation, last change, triggers, agents and tools.", True,
-          "KQL is a small subset over AgentActivity; AgentsInfo is not built"),
+          "such queries run on tables with these columns (tests/kql/agents); the product does not fill AgentsInfo yet"),
     Claim("story-maker-credentials-hunt", "A prebuilt query finds every agent whose tools run on the maker's credentials.",
           True, "no hunting templates yet; maker credentials are recorded on bindings and events"),
     Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed.", True, "not built"),
@@ -58,8 +58,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("invariant-3", "A verdict is recorded before the call goes out, and the record survives kill -9."),
     Claim("invariant-4", "After a revoke or block is acknowledged, no call that starts later is allowed on this host."),
     Claim("invariant-5", "Nobody unblocks their own agent; the IT role never receives low, medium or resolved alerts."),
-    Claim("invariant-6", "A user's KQL reads only what the user may see, and is never silently wrong.", True,
-          "no user-facing KQL door yet; the compiler refuses what it does not support by name"),
+    Claim("invariant-6", "A user's KQL reads only what the user may see, and is never silently wrong."),
     Claim("invariant-7", "Message contents are kept apart; reading them needs a role and leaves an audit entry."),
     Claim("invariant-8", "Every change to state leaves an entry in a hash-chained audit log that verifies offline."),
     # -- protocol -------------------------------------------------------------------------------------------------

@@ -1,45 +1,25 @@
 -- p0 = 'default'
--- p1 = '(?i)(?:^|[^\\p{L}\\p{N}])mail\\-bot(?:$|[^\\p{L}\\p{N}])'
--- p2 = 'send_email'
--- p3 = 'reply'
--- p4 = ' '
--- p5 = 3
+-- p1 = '%mail-bot%'
+-- p2 = '(?:\\A|[^\\pL\\pN])[Mm][Aa][I\\x{130}i][Ll]\\x{2D}[Bb][Oo][Tt](?:\\z|[^\\pL\\pN])'
+-- p3 = 'send_email'
+-- p4 = 'reply'
+-- p5 = ' '
 -- p6 = 'new'
 -- p7 = 'old'
 -- columns: Name:string, Took:string
-WITH s0 AS NOT MATERIALIZED (
-  SELECT
-    "TenantId" AS c4,
-    "AgentName" AS c12,
-    "ToolName" AS c20,
-    "PolicyVersion" AS c28
-  FROM "AgentActivity"
-), s1 AS NOT MATERIALIZED (
-  SELECT
-    *
-  FROM s0
-  WHERE
-    c4 IN ($p0)
-), s2 AS NOT MATERIALIZED (
-  SELECT
-    *
-  FROM s1
-  WHERE
-    (
-      REGEXP_MATCHES(c12, $p1)
-    ) OR (
-      LOWER(c20) IN (LOWER($p2), LOWER($p3))
-    )
-), s3 AS NOT MATERIALIZED (
-  SELECT
-    *,
-    CONCAT(c12, $p4, c20) AS c44,
-    CASE WHEN (
-      c28 > CAST($p5 AS BIGINT)
-    ) THEN $p6 ELSE $p7 END AS c45
-  FROM s2
-)
 SELECT
-  c44,
-  c45
-FROM s3
+  CONCAT("AgentName", $p5, "ToolName") AS c46,
+  CASE WHEN "PolicyVersion" > 3 THEN $p6 ELSE $p7 END AS c47
+FROM "AgentActivity"
+WHERE
+  "TenantId" IN ($p0)
+  AND (
+    (
+      (
+        "AgentName" ILIKE $p1
+      ) AND REGEXP_MATCHES("AgentName", $p2)
+    )
+    OR (
+      LOWER("ToolName") IN (LOWER($p3), LOWER($p4))
+    )
+  )
