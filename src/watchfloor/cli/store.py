@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import socket
 import stat
 import threading
@@ -34,6 +35,8 @@ from watchfloor.storage.remote import store_app
 from watchfloor.storage.spool import recover_abandoned
 
 _LOG: Final = logging.getLogger(__name__)
+_ADDRESS_SPACE: Final = 16 * 2**30
+"""Bytes."""
 _ABANDONED_SECONDS: Final = 60.0
 """A spool segment older than this waits for a worker that will not come."""
 
@@ -149,6 +152,13 @@ class StoreProcess:
             self._stopping.wait(min(1.0, self._maintain_every))
 
 
+def _bound_memory() -> None:
+    """The engine's own limit does not count every string: past this a query fails, and not the whole process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, hard))
+
+
 @contextlib.contextmanager
 def _listening(path: Path) -> Iterator[socket.socket]:
     """The listening socket, for this user only. A socket left by a process that died is replaced: its owner is gone,
@@ -193,6 +203,7 @@ def store(config: Path | None, maintain_every: float, **overrides: Any) -> None:
     """
     settings = load(os.environ, config=config, overrides=overrides)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _bound_memory()
     data = settings.data.absolute()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     events = DuckDbStore(

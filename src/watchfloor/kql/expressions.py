@@ -682,7 +682,7 @@ class Expressions:
         while True:
             if self.token.text in ("(", "["):
                 self.skip_group()
-            elif (
+            elif self.token.kind != "end" and (
                 self.token.text in ("with", "partition", "by", "pathformat", "dataformat", "kind", "=")
                 or self.tokens[self.at - 1].text == "="
             ):

@@ -63,6 +63,15 @@ MAX_FOLDING_SECONDS: Final = 1.0
 """What is spent on folding for one query: the rest stays calls."""
 
 
+def _held(value: Any, type_: str) -> Any:
+    """What is left of a whole number in a column of its type."""
+    bits = {"int": 32, "long": 64, "timespan": 64}.get(type_)
+    if bits is None or not isinstance(value, int) or isinstance(value, bool):
+        return value
+    half = 1 << (bits - 1)
+    return (value + half) % (half * 2) - half
+
+
 class Calls(Scalars):
     """Binds calls."""
 
@@ -196,7 +205,7 @@ class Calls(Scalars):
                 found = function
             self.folding += time.perf_counter() - began
             if found is not function and not (isinstance(found, str | list | dict) and len(found) > MAX_FOLDED):
-                return const(found, type_)
+                return const(_held(found, type_), type_)
         is_nullable = type_ != "string" and function.name not in NEVER_NULL
         if function.name in EXACT:
             is_nullable = any(v.is_nullable for v in values)

@@ -339,6 +339,7 @@ def externaldata(expression: ast.Externaldata) -> KqlError:
         f"{expression.keyword} is not supported: queries read nothing from outside.",
         expression.span,
         remedy="Upload the data as a named list and use _GetWatchlist('name').",
+        kind="unsupported",
     )
 
 
