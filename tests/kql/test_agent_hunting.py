@@ -1,4 +1,4 @@
-"""Hunting over agents as analysts write it: whole queries over the inventory tables, with the rows that must come out."""
+"""Hunting over agents as analysts write it: whole queries over the inventory tables, and the rows they must give."""
 
 from __future__ import annotations
 

@@ -270,7 +270,10 @@ def test_12_now_is_one_instant_in_a_query(data: Data) -> None:
 
 
 def test_13_dynamic_values_are_read_as_kusto_reads_them(data: Data) -> None:
-    bag = "datatable(d:dynamic, j:string)[dynamic({'a': {'b': [1, 2.5, 'x', null, true]}, 's': 'text', 'n': 1}), '[\"{\\\\\"k\\\\\":1}\"]']"
+    bag = (
+        "datatable(d:dynamic, j:string)[dynamic({'a': {'b': [1, 2.5, 'x', null, true]}, 's': 'text', 'n': 1}), "
+        '\'["{\\\\"k\\\\":1}"]\']'
+    )
     assert over(data, bag, "d.a.b[0]", "d.a.b[-1]", "d.a.b[7]", "d.nope.deeper", "d.s.x", "d['a']['b'][2]") == [
         1,
         True,
@@ -305,7 +308,8 @@ def test_13_dynamic_values_are_read_as_kusto_reads_them(data: Data) -> None:
 
 
 def test_14_mv_expand_makes_rows_of_arrays_and_bags(data: Data) -> None:
-    table = "datatable(k:string, a:dynamic, b:dynamic)['x', dynamic([1, 2]), dynamic(['p']), 'y', dynamic(null), dynamic(null)]"
+    table = "datatable(k:string, a:dynamic, b:dynamic)"
+    table += "['x', dynamic([1, 2]), dynamic(['p']), 'y', dynamic(null), dynamic(null)]"
     assert data.ask(f"{table} | mv-expand a, b").bag == sorted(
         ['["x", 1, "p"]', '["x", 2, null]', '["y", null, null]'], key=str
     )
