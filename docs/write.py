@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def policies_page() -> str:
 
 def functions_page() -> str:
     """What of KQL is answered: operators, functions, aggregates, plugins; and what is refused."""
+    import_module("watchfloor.kql.sql.clickhouse")  # its templates join the tables when it is loaded
     shown = {name: rows for name, rows in FUNCTIONS.items() if not calls.is_internal(name)}
     in_both = len([name for name, rows in shown.items() if any("clickhouse" in row.sql for row in rows)])
     signs = {name: rows for name, rows in shown.items() if not name.replace("_", "").isalnum()}
