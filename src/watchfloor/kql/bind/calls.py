@@ -588,12 +588,17 @@ def typeof(expression: ast.Expr) -> str | None:
 
 def closed(env: Env) -> Env:
     """``env`` without values that belong to rows: what a table inside an expression sees."""
-    hidden = {}
-    for name in env.visible():
-        if name not in hidden:
-            meaning = env.find(name)
+    hidden: dict[str, Any] = {}
+    seen: set[str] = set()
+    scope: Env | None = env
+    while scope is not None:
+        for name, meaning in scope.names.items():
+            if name in seen:
+                continue
+            seen.add(name)
             if isinstance(meaning, Mapping) or (
                 not isinstance(meaning, Rel | Function) and hasattr(meaning, "is_nullable") and any(ir.refs(meaning))
             ):
                 hidden[name] = Correlated(name)
+        scope = scope.outer
     return env.with_names(hidden) if hidden else env
