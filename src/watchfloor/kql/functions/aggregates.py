@@ -232,12 +232,17 @@ for _name, _is_sample, _sql in (("covariance", True, "covar_samp"), ("covariance
 # -- extremes and samples ---------------------------------------------------------------------------------------------
 
 
+def _place(value: Any) -> tuple[bool, Any]:
+    """What is not a number stands above every number, wherever it comes among the rows."""
+    return (True, 0) if isinstance(value, float) and math.isnan(value) else (False, value)
+
+
 def _minimum(rows: Rows) -> Any:
-    return min(_column(rows), default=None)
+    return min(_column(rows), default=None, key=_place)
 
 
 def _maximum(rows: Rows) -> Any:
-    return max(_column(rows), default=None)
+    return max(_column(rows), default=None, key=_place)
 
 
 def _minimum_string(rows: Rows) -> str:
