@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -247,9 +248,13 @@ def measure(rows: int, runs: int, *, show_sql: bool) -> None:
         check(shape, ours, engine.execute(shape.sql).to_pylist())
     for _ in range(runs):
         for shape, query in zip(SHAPES, asked, strict=True):
-            shape.ours.append(seconds(lambda q=query: list(engine.query(q, Scope(), limits))))  # type: ignore[misc]
-            shape.theirs.append(seconds(lambda s=shape: engine.execute(s.sql)))  # type: ignore[misc]
+            shape.ours.append(seconds(partial(_drained, engine, query, limits)))
+            shape.theirs.append(seconds(partial(engine.execute, shape.sql)))
     engine.close()
+
+
+def _drained(engine: Engine, query: CompiledQuery, limits: Limits) -> list[pa.RecordBatch]:
+    return list(engine.query(query, Scope(), limits))
 
 
 def seconds(run: Callable[[], object]) -> Time:

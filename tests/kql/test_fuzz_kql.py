@@ -175,7 +175,7 @@ def rows_that_give() -> dict[str, list[tuple[str, list[Any]]]]:
     for name, overloads in FUNCTIONS.items():
         if name.startswith("__") or name in INTERNAL:
             continue
-        for row in overloads:  # type: ignore[attr-defined]
+        for row in overloads:
             if row.is_volatile:
                 continue
             gives = [row.gives] if isinstance(row.gives, str) and row.gives in LITERALS else list(NUMERIC)
@@ -199,7 +199,10 @@ def typed(draw: st.DrawFn, type_: str, depth: int = 2, constant: bool = False) -
         leaves += OF_TYPE[type_] * 4 + (PATHS if type_ == "dynamic" else [])
     if depth <= 0 or constant or draw(st.integers(0, 5)) == 0:
         return draw(st.sampled_from(leaves))
-    part = lambda wanted: draw(typed(wanted, depth - 1))  # noqa: E731
+
+    def part(wanted: str) -> str:
+        return str(draw(typed(wanted, depth - 1)))
+
     match draw(st.integers(0, 9)):
         case 0:
             return f"iff({part('bool')}, {part(type_)}, {part(type_)})"

@@ -2,7 +2,7 @@
 
 A class in layers, each a file: ``core`` (columns, errors, limits), ``combine`` (bound values), ``scalars``
 (expressions), ``calls`` (functions), ``aggregates``, ``tables``, ``statements``. The operators are tables of functions
-over it (``operators.py``, ``special.py``). Nothing here runs anything; what must be known before binding can go on is
+over it (``operators.py``). Nothing here runs anything; what must be known before binding can go on is
 asked as a ``Question``.
 """
 

@@ -35,8 +35,8 @@ def _numbers(series: Any) -> list[Number] | None:
     """The series, if all of it are numbers."""
     if not isinstance(series, list):
         return None
-    numbers = [_number(item) for item in series]
-    return None if any(number is None for number in numbers) else numbers  # type: ignore[return-value]
+    numbers = [number for item in series if (number := _number(item)) is not None]
+    return numbers if len(numbers) == len(series) else None
 
 
 # -- element by element -----------------------------------------------------------------------------------------------

@@ -228,9 +228,8 @@ def _encoded(kind: str, value: Any) -> Any:
 
 def _fixed(call: Callable[..., Any], arity: int) -> Callable[..., Any]:
     """``call`` with a signature of ``arity`` arguments, as engines read it."""
-    call.__signature__ = Signature(  # type: ignore[attr-defined]
-        [Parameter(f"a{n}", Parameter.POSITIONAL_ONLY) for n in range(arity)]
-    )
+    signature = Signature([Parameter(f"a{n}", Parameter.POSITIONAL_ONLY) for n in range(arity)])
+    vars(call)["__signature__"] = signature
     return call
 
 
