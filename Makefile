@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types unit bench docs lock clean
+.PHONY: help setup clickhouse run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+clickhouse: $(STAMP)  ## Add ClickHouse in the process (chdb, 534 MB): with it, `make test` tests the second SQL dialect, too
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-clickhouse.lock
 
 run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign in
 	$(BIN)/watchfloor up --demo
@@ -52,6 +55,9 @@ lock:  ## Write requirements.lock anew from pyproject.toml
 	@test -x $(BIN)/pip-compile || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet pip-tools; }
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra test --all-build-deps \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements.lock pyproject.toml
+	$(BIN)/python -c "import tomllib as t; print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clickhouse'])" \
+	  | $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --constraint requirements.lock --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements-clickhouse.lock -
 
 clean:  ## Remove what was built (keeps data)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis

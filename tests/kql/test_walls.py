@@ -128,19 +128,20 @@ class Stage:
         except WatchfloorError as error:
             outcome = Outcome("internal", repr(error))
         outcome.seconds = time.monotonic() - began
-        self.check(outcome, asked)
+        self.check(outcome, asked, text)
         return outcome
 
-    def check(self, outcome: Outcome, asked: str) -> None:
-        """Nothing was reached, nothing is told."""
+    def check(self, outcome: Outcome, asked: str, text: str) -> None:
+        """Nothing was reached, nothing is told. ``asked``: the attempt as it is written here; ``text``: as it was sent."""
         assert outcome.kind != "internal", outcome.message
         assert self.watched.count() == 0, "the file was opened"
         assert self.listener.connections == 0, "somebody was called"
         if MARKER not in asked:
             assert MARKER not in repr(outcome.answer)
             assert MARKER not in outcome.message
-        told = outcome.message
-        if "{file}" in asked or "{dir}" in asked:  # what the stranger wrote may be told back
+        # What the stranger wrote may be told back, cut short too.
+        told = re.sub(r'"([^"]+)"', lambda quoted: "" if quoted[1] in text else quoted[0], outcome.message)
+        if "{file}" in asked or "{dir}" in asked:
             told = told.replace(str(self.file.parent), "")
         for part in re.findall(r"[\w.]{3,}", asked):
             told = told.replace(part, "")
