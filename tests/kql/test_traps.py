@@ -455,3 +455,23 @@ def test_23_columns_are_named_by_brackets_stars_and_sides(data: Data) -> None:
     assert data.ask("People | join kind=inner PeopleToo on $left.Id == $right.Id | project Id, Id1").rows == [[1, 1]]
     with pytest.raises(InputError):
         data.ask("People | where ['failure count'] == 3")
+
+
+# -- chance -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "tostring(dynamic(['a', 'b', 'c'])[toint(rand(3))])",
+        "tostring(split('a,b,c', ',')[toint(rand(toscalar(print 3)))])",
+        "substring('abc', toint(rand(3)), 1)",
+        "tostring(bag_pack('k', toint(rand(3))).k)",
+    ],
+)
+def test_what_is_by_chance_is_drawn_once_for_each_row(value: str) -> None:
+    answer = Data().ask(f"range x from 1 to 500 step 1 | extend v = {value}, w = 1 | extend same = v | where v == same")
+    drawn = [row[answer.names.index("v")] for row in answer.rows]
+    assert len(drawn) == 500
+    assert len(set(drawn)) == 3
+    assert all(drawn)

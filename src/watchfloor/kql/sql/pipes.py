@@ -6,14 +6,14 @@ step before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeGuard
 
 from watchfloor.kql import ir
 from watchfloor.kql.sql.scalars import Piece, name_of
 from watchfloor.kql.sql.steps import Key, Rows
-from watchfloor.kql.sql.trees import has_query, has_window, is_ref, with_operands
+from watchfloor.kql.sql.trees import has_query, has_window, holds, is_chance, is_query, is_ref, with_operands
 from watchfloor.kql.sql.windows import Windows
 
 MAX_PUSHED: Final = 64
@@ -66,18 +66,25 @@ class Pipes(Windows):
         return rows
 
     def _lifted(self, rows: Rows, scalars: Sequence[ir.Scalar]) -> tuple[Rows, Sequence[ir.Scalar]]:
-        """``scalars`` with columns for queries that stand inside a function: SQL does not take them everywhere."""
+        """``scalars`` with columns for what must not stand inside a function: queries, which SQL does not take
+        everywhere, and chance, which a function may mention twice."""
+        for is_apart in (is_query, is_chance):
+            if any(holds(scalar, is_apart) for scalar in scalars):
+                rows, scalars = self._apart(rows, scalars, is_apart)
+        return rows, scalars
+
+    def _apart(
+        self, rows: Rows, scalars: Sequence[ir.Scalar], is_apart: Callable[[ir.Scalar], bool]
+    ) -> tuple[Rows, Sequence[ir.Scalar]]:
         made: list[tuple[ir.BoundColumn, ir.Scalar]] = []
 
         def lifted(scalar: ir.Scalar, is_inside: bool) -> ir.Scalar:
-            if isinstance(scalar, ir.FirstOf | ir.InRelation) and is_inside:
+            if is_inside and is_apart(scalar):
                 made.append((ir.BoundColumn(-next(self._numbers), scalar.type, scalar.is_nullable), scalar))
                 return ir.Ref(made[-1][0])
             is_inside = is_inside or isinstance(scalar, ir.Apply | ir.Convert | ir.Path | ir.Window)
             return with_operands(scalar, [lifted(part, is_inside) for part in ir.operands(scalar)])
 
-        if not any(has_query(scalar) for scalar in scalars):
-            return rows, scalars
         changed = [lifted(scalar, False) for scalar in scalars]
         if made:
             rows = self._ready(rows, (value for _, value in made))

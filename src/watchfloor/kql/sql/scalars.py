@@ -20,6 +20,7 @@ from watchfloor.kql.errors import KqlError, Span
 from watchfloor.kql.functions.convert import json_text
 from watchfloor.kql.routines import RoutineRef
 from watchfloor.kql.sql.dialect import Dialect, template
+from watchfloor.kql.sql.trees import is_volatile
 
 MAX_LISTED: Final = 64
 """More texts than this are handed over as one list."""
@@ -505,17 +506,6 @@ def may_be_nan(scalar: ir.Scalar) -> bool:
     if isinstance(scalar, ir.Const):
         return scalar.value is not None and math.isnan(scalar.value)
     return not (isinstance(scalar, ir.Convert) and scalar.base.type in (*_INTEGERS, "timespan", "bool"))
-
-
-def is_volatile(scalar: ir.Scalar) -> bool:
-    """Whether ``scalar`` may differ each time that it is asked for."""
-    waiting = [scalar]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ir.Apply) and node.function.is_volatile:
-            return True
-        waiting.extend(ir.operands(node))
-    return False
 
 
 def json_path(steps: list[str | int]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from watchfloor.kql import ir
 
@@ -39,18 +38,34 @@ def with_operands(scalar: ir.Scalar, parts: Sequence[ir.Scalar]) -> ir.Scalar:
 
 
 def has_window(scalar: ir.Scalar) -> bool:
-    return _holds(scalar, ir.Window)
+    return holds(scalar, lambda node: isinstance(node, ir.Window))
 
 
 def has_query(scalar: ir.Scalar) -> bool:
-    return _holds(scalar, ir.FirstOf | ir.InRelation)
+    return holds(scalar, is_query)
 
 
-def _holds(scalar: ir.Scalar, kind: Any) -> bool:
+def is_volatile(scalar: ir.Scalar) -> bool:
+    """Whether ``scalar`` may differ each time that it is asked for."""
+    return holds(scalar, is_chance)
+
+
+def is_chance(scalar: ir.Scalar) -> bool:
+    """Whether ``scalar`` is itself what differs."""
+    return isinstance(scalar, ir.Apply) and scalar.function.is_volatile
+
+
+def is_query(scalar: ir.Scalar) -> bool:
+    """Whether ``scalar`` is a query of its own."""
+    return isinstance(scalar, ir.FirstOf | ir.InRelation)
+
+
+def holds(scalar: ir.Scalar, is_wanted: Callable[[ir.Scalar], bool]) -> bool:
+    """Whether ``scalar`` or anything in it is wanted."""
     waiting = [scalar]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, kind):
+        if is_wanted(node):
             return True
         waiting.extend(ir.operands(node))
     return False
