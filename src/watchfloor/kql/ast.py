@@ -715,8 +715,8 @@ class GraphEdge:
 
     name: str
     direction: str
-    low: int | None
-    high: int | None
+    low: Expr | None
+    high: Expr | None
     span: Span
 
 

@@ -112,6 +112,7 @@ TYPES: Final[dict[str, str]] = {
     "string": "string",
     "time": "timespan",
     "timespan": "timespan",
+    "DateTime": "datetime",  # as Microsoft's own library of functions writes it
 }
 """Every word for a type, and KQL's own."""
 

@@ -900,18 +900,13 @@ class Operators(Expressions):
         name = "" if self.token.text in ("*", "]") else self.name("the name of an edge").name
         low = high = None
         if self.accept("*"):
-            low = self._edge_count()
+            low = self.postfix()
             self.expect("..", "between the least and greatest number of edges")
-            high = self._edge_count()
+            high = self.postfix()
         self.expect("]", "after the edge")
         self.expect("-", "after ']'")
         direction = "in" if is_inward else "out" if self.accept(">") else "any"
         return GraphEdge(name, direction, low, high, self.since(start))
-
-    def _edge_count(self) -> int:
-        if self.token.type != "long":
-            raise self.wrong(f"Expected a number of edges, found {self.shown()}.")
-        return int(self.take().value)
 
     def _graph_to_table(self, word: str, start: int) -> GraphToTable:
         return GraphToTable(self.items(self._graph_output), self.since(start))

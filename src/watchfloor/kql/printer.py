@@ -502,7 +502,7 @@ def _graph_part(part: ast.GraphNode | ast.GraphEdge) -> str:
     name = _word(part.name) if part.name else ""
     if isinstance(part, ast.GraphNode):
         return f"({name})"
-    count = f"*{part.low}..{part.high}" if part.low is not None else ""
+    count = f"*{_inner(part.low)}..{_inner(part.high)}" if part.low and part.high else ""
     before = "<-" if part.direction == "in" else "-"
     return f"{before}[{name}{count}]{'->' if part.direction == 'out' else '-'}"
 

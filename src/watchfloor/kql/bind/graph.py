@@ -24,6 +24,7 @@ from watchfloor.kql.bind.tools import (
     options,
     other_table,
     source,
+    whole_number,
     word,
 )
 from watchfloor.kql.errors import KqlError, Span, nearest, unsupported
@@ -320,8 +321,11 @@ class Matching:
         name = self._name(edge.name)
         if name in self.elements:
             raise KqlError(f"{name} stands twice in the pattern.", edge.span)
-        is_path = edge.low is not None
-        low, high = (edge.low or 0, edge.high or 0) if is_path else (1, 1)
+        is_path = edge.low is not None and edge.high is not None
+        low = high = 1
+        if edge.low is not None and edge.high is not None:
+            low = whole_number(self.binder, edge.low, self.env, "The least number of edges")
+            high = whole_number(self.binder, edge.high, self.env, "The greatest number of edges")
         if low > high or high < 1:
             raise KqlError("The least number of edges is greater than the most.", edge.span)
         if high > MAX_PATH:

@@ -82,13 +82,18 @@ def is_true(option: ast.Option | None) -> bool:
 
 def rows_wanted(binder: Binder, expression: ast.Expr, env: Env, what: str) -> int:
     """A number of rows: a constant that is no less than 0."""
-    found = binder.constant(expression, env, f"The number of rows of {what}")
+    return whole_number(binder, expression, env, f"The number of rows of {what}")
+
+
+def whole_number(binder: Binder, expression: ast.Expr, env: Env, what: str) -> int:
+    """A constant that is a whole number and no less than 0. ``what``: what it is, for the error."""
+    found = binder.constant(expression, env, what)
     if found.type == "unknown":
         return 0
     if found.type not in INTEGERS or found.value is None:
-        raise KqlError(f"The number of rows of {what} must be a whole number.", expression.span)
+        raise KqlError(f"{what} must be a whole number.", expression.span)
     if found.value < 0:
-        raise KqlError(f"The number of rows of {what} cannot be negative.", expression.span)
+        raise KqlError(f"{what} cannot be negative.", expression.span)
     return int(found.value)
 
 

@@ -901,12 +901,13 @@ def datetime_utc_to_local(moment: int, zone: str) -> int | None:
     check=_zone_check,
 )
 def datetime_local_to_utc(moment: int, zone: str) -> int | None:
-    """When clocks in ``zone`` show ``moment``: the earlier time where they show it twice."""
+    """When clocks in ``zone`` show ``moment``: the earlier of two times where they show it twice or not at all."""
     rules = _zone(zone)
     if rules is None:
         return None
     clock = _clock(moment)
-    return _instant(moment - _offset(clock.replace(tzinfo=rules).utcoffset()))
+    shifts = [_offset(clock.replace(tzinfo=rules, fold=fold).utcoffset()) for fold in (0, 1)]
+    return _instant(moment - max(shifts))
 
 
 def _offset(shift: timedelta | None) -> int:
