@@ -20,6 +20,7 @@ from duckdb.func import SPECIAL
 
 from watchfloor.kql import KqlError, Span, routines
 from watchfloor.kql.regex import RegexError
+from watchfloor.kql.sql.duckdb import is_distrusted, trusting
 from watchfloor.model.errors import InputError, PastLimit, Unavailable, WatchfloorError
 from watchfloor.storage.ports import CompiledQuery, Limits, Scope
 
@@ -99,24 +100,19 @@ def run(cursor: duckdb.DuckDBPyConnection, query: CompiledQuery, limits: Limits)
     token = routines.open_budget(budget) if query.needs_budget else ""
     if token:
         params["budget"] = token
-    found: list[pa.RecordBatch] = []
-    rows = size = 0
     try:
         with watchdog:
             if limits.ticket is not None:
                 cursor.execute("SET enable_progress_bar_print = false")
                 cursor.execute("SET enable_progress_bar = true")  # or else nobody can ask for it
                 limits.ticket.attach(watchdog.bite, partial(_progress, cursor))
-            relation = cursor.sql(query.sql, params=params)
-            reader = relation.to_arrow_reader(min(limits.max_rows + 1, 65_536))
-            for batch in reader:
-                rows, size = rows + batch.num_rows, size + batch.nbytes
-                if rows > limits.max_rows:
-                    raise PastLimit(f"The result has more than {limits.max_rows} rows; narrow the query.")
-                if size > limits.max_bytes:
-                    raise PastLimit(f"The result is larger than {limits.max_bytes} bytes; narrow the query.")
-                found.append(batch)
-            schema = reader.schema
+            first = trusting(query.sql)
+            try:
+                found, schema = _gathered(cursor, first, params, limits)
+            except duckdb.InvalidInputException as error:
+                if first == query.sql or not is_distrusted(error):
+                    raise
+                found, schema = _gathered(cursor, query.sql, params, limits)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if limits.ticket is not None and limits.ticket.is_cancelled:
             raise Unavailable("The query was given up.") from error
@@ -142,6 +138,23 @@ def run(cursor: duckdb.DuckDBPyConnection, query: CompiledQuery, limits: Limits)
     # An empty result has a schema, too: there is always at least one batch.
     found = found or [pa.RecordBatch.from_pylist([], schema=schema)]
     return [batch.rename_columns(names) for batch in found]
+
+
+def _gathered(
+    cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any], limits: Limits
+) -> tuple[list[pa.RecordBatch], pa.Schema]:
+    """All that ``sql`` gives. Raises ``PastLimit`` if that is too much."""
+    found: list[pa.RecordBatch] = []
+    rows = size = 0
+    reader = cursor.sql(sql, params=dict(params)).to_arrow_reader(min(limits.max_rows + 1, 65_536))
+    for batch in reader:
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows > limits.max_rows:
+            raise PastLimit(f"The result has more than {limits.max_rows} rows; narrow the query.")
+        if size > limits.max_bytes:
+            raise PastLimit(f"The result is larger than {limits.max_bytes} bytes; narrow the query.")
+        found.append(batch)
+    return found, reader.schema
 
 
 def _progress(cursor: duckdb.DuckDBPyConnection) -> float | None:

@@ -435,8 +435,6 @@ def mentions(tree: Any) -> Counter[str]:
         if isinstance(node, tuple | list):
             waiting.extend((part, weight) for part in node)
             continue
-        if not is_dataclass(node) or isinstance(node, Span):
-            continue
         if isinstance(node, ast.Name):
             found[node.name] += weight
             continue
@@ -444,8 +442,19 @@ def mentions(tree: Any) -> Counter[str]:
             found[node.name] += weight
         if isinstance(node, ast.Lambda | ast.Partition | ast.DeclarePattern):
             weight = 2
-        waiting.extend((getattr(node, f.name), weight) for f in fields(node) if f.name not in ("name", "names"))
+        waiting.extend((getattr(node, part), weight) for part in _parts_of(type(node)))
     return found
+
+
+_PARTS: Final[dict[type[Any], tuple[str, ...]]] = {}
+
+
+def _parts_of(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a type of syntax node in which names may be mentioned; none of what is no node."""
+    if kind not in _PARTS:
+        is_node = is_dataclass(kind) and kind is not Span
+        _PARTS[kind] = tuple(f.name for f in fields(kind) if f.name not in ("name", "names", "span")) if is_node else ()
+    return _PARTS[kind]
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -46,7 +46,17 @@ def complement(ranges: Ranges) -> Ranges:
 
 def intersection(left: Ranges, right: Ranges) -> Ranges:
     """The characters of both."""
-    return complement(union(complement(left), complement(right)))
+    found: list[tuple[int, int]] = []
+    at = other = 0
+    while at < len(left) and other < len(right):
+        low, high = max(left[at][0], right[other][0]), min(left[at][1], right[other][1])
+        if low <= high:
+            found.append((low, high))
+        if left[at][1] < right[other][1]:
+            at += 1
+        else:
+            other += 1
+    return tuple(found)
 
 
 def difference(left: Ranges, right: Ranges) -> Ranges:

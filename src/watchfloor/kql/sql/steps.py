@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import count
 from typing import Final
 
@@ -59,7 +60,7 @@ class Arm:
 
     def lookup(self, name: str) -> Piece:
         """The SQL of a column of this SELECT, for use in it."""
-        return self.columns.get(name) or Piece(name, frozenset((name,)), "column")
+        return self.columns.get(name) or _column_piece(name)
 
     def add(self, name: str, piece: Piece) -> None:
         """One more column."""
@@ -218,20 +219,22 @@ class Chain(ABC):
 
     def _weight(self, arm: Arm, piece: Piece) -> int:
         """How many columns of tables ``piece`` mentions once all that computes its columns is written out."""
-        found = 0
-        for name in _COLUMN.findall(piece.text):
-            if name in piece.reads:
-                found += max((self._weights(o).get(name, 1) for o in arm.origin if isinstance(o, Step)), default=1)
-        return min(found, 10**9)
+        return _mentioned(piece, self._below(arm))
+
+    def _below(self, arm: Arm) -> list[dict[str, int]]:
+        return [self._weights(origin) for origin in arm.origin if isinstance(origin, Step)]
 
     def _weights(self, step: Step) -> dict[str, int]:
         if step.weights is None:
+            step.weights = dict.fromkeys(step.names, 1)
             is_fenced = bool(step.mode) or any(arm.tail.startswith("LIMIT") for arm in step.arms)
-            step.weights = (
-                dict.fromkeys(step.names, 1)
-                if is_fenced
-                else {n: max(self._weight(arm, arm.lookup(n)) for arm in step.arms) or 1 for n in step.names}
-            )
+            for arm in () if is_fenced else step.arms:
+                below = self._below(arm)
+                for name, most in step.weights.items():
+                    piece = arm.columns.get(name)
+                    found = _passed_on(name, below) if piece is None else _mentioned(piece, below)
+                    if found > most:
+                        step.weights[name] = found
         return step.weights
 
     def _is_ready(self, rows: Rows, names: Iterable[str]) -> bool:
@@ -326,3 +329,18 @@ def without(text: str, condition: str, order: str) -> str:
     """The template of an aggregate without the places for what there is none of."""
     text = text if condition else text.replace(" $filter", "")
     return text if order else text.replace(" $order", "")
+
+
+@lru_cache(maxsize=4096)
+def _column_piece(name: str) -> Piece:
+    return Piece(name, frozenset((name,)), "column")
+
+
+def _passed_on(name: str, below: Sequence[Mapping[str, int]]) -> int:
+    """The weight of a column that an arm only passes on."""
+    return max([weights.get(name, 1) for weights in below], default=1)
+
+
+def _mentioned(piece: Piece, below: Sequence[Mapping[str, int]]) -> int:
+    found = sum(_passed_on(name, below) for name in _COLUMN.findall(piece.text) if name in piece.reads)
+    return min(found, 10**9)
