@@ -20,7 +20,7 @@ import pytest
 
 from watchfloor.model.errors import Denied, InputError, Unavailable, WatchfloorError
 from watchfloor.storage.events import DuckDbStore
-from watchfloor.storage.ports import CompiledQuery, EventLog, EventStore, Limits, LogBatch, Scope, Seq
+from watchfloor.storage.ports import CompiledQuery, EventLog, EventStore, KeyedBatch, Limits, LogBatch, Scope, Seq
 from watchfloor.storage.rows import is_packed, unpack
 from watchfloor.storage.tables import AGENT_ACTIVITY, AGENT_CONTENT, TABLES
 
@@ -113,6 +113,55 @@ class EventLogContract:
         first = log.append("main", activities("a"), "k")
         assert log.append("main", activities("a"), "k") == first
         assert len(log.read("main", Seq(0), 100)) == 1
+
+    def test_an_event_that_is_sent_again_is_stored_once_with_all_of_its_rows(self, log: EventLog) -> None:
+        first = [
+            KeyedBatch(activities("a", "b"), [b"key-a", b"key-b"]),
+            KeyedBatch(contents("a1", "a2", "b1"), [b"key-a", b"key-a", b"key-b"]),
+        ]
+        again = [
+            KeyedBatch(activities("b", "c"), [b"key-b", b"key-c"]),
+            KeyedBatch(contents("b1", "c1"), [b"key-b", b"key-c"]),
+        ]
+        assert log.append_once("main", first) == 2
+        assert log.append_once("main", again) == 1
+        assert log.append_once("main", again) == 0
+        found = log.read("main", Seq(0), 100)
+        assert ids(b.batch for b in found if b.table == "AgentActivity") == ["a", "b", "c"]
+        assert ids(b.batch for b in found if b.table == "AgentContent") == ["a1", "a2", "b1", "c1"]
+        assert [b.seq for b in found] == sorted({b.seq for b in found})
+
+    def test_of_many_that_send_the_same_event_at_once_one_stores_it(self, open_log: OpenLog) -> None:
+        logs = [open_log() for _ in range(4)]
+        new: list[int] = []
+
+        def send(log: EventLog) -> None:
+            for n in range(20):
+                new.append(log.append_once("main", [KeyedBatch(activities(f"e{n}"), [b"key-%d" % n])]))
+
+        threads = [threading.Thread(target=send, args=(log,)) for log in logs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(new) == 20
+        assert sorted(ids(b.batch for b in logs[0].read("main", Seq(0), 100))) == sorted(f"e{n}" for n in range(20))
+
+    def test_an_event_is_remembered_for_a_day_and_forgotten_after_two(self, open_log: OpenLog, log: EventLog) -> None:
+        def send() -> int:
+            return log.append_once("main", [KeyedBatch(activities("a"), [b"key-a"])])
+
+        assert send() == 1
+        for hours in range(4, 25, 4):
+            open_log.clock.at = START + timedelta(hours=hours)
+            assert log.append_once("main", [KeyedBatch(activities("x"), [b"key-%d" % hours])]) == 1
+            log.trim("main", Seq(0))
+            assert send() == 0
+        for hours in range(28, 73, 4):
+            open_log.clock.at = START + timedelta(hours=hours)
+            assert log.append_once("main", [KeyedBatch(activities("x"), [b"key-%d" % hours])]) == 1
+            log.trim("main", Seq(0))
+        assert send() == 1
 
     def test_a_key_is_remembered_after_its_batch_was_trimmed_and_forgotten_after_a_week(
         self, open_log: OpenLog, log: EventLog

@@ -212,7 +212,7 @@ class State:
                 self.approvals[key] = Approval(key, found.payload_hash, found.expires_at, found.approved is True)
         elif kind is Kind.ORGANIZATION:
             self.organization = Organization.from_json(body) if body is not None else Organization()
-        else:
+        elif kind is not Kind.SOURCE:  # telemetry is the receivers' business
             table, cls = _TABLES[kind]
             _put(getattr(self, table), key, cls, body)
 

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     POLICY = "policy"  # [policy id]
     APPROVAL = "approval"  # [hold id]
     SIGNING_KEY = "signing_key"  # [kid]
+    SOURCE = "source"  # [telemetry source id]
 
 
 @cache
@@ -210,6 +211,18 @@ class SigningKey(Projected):
 
     kid: str
     jwk: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts(Projected):
+    """Who may send telemetry. ``token_hash``: SHA-256 of its token in hex; ``agents``: the ids that it may speak for,
+    or ``*``; ``events_per_second``: its quota."""
+
+    id: str
+    token_hash: str
+    agents: tuple[str, ...]
+    events_per_second: int
+    is_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

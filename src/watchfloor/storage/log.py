@@ -22,13 +22,16 @@ from typing import Final
 import pyarrow as pa
 
 from watchfloor.model.errors import Corrupt, InputError, Unavailable
-from watchfloor.storage.ports import Backlog, LogBatch, Seq
+from watchfloor.storage.ports import Backlog, KeyedBatch, LogBatch, Seq
 
 DEFAULT_PART: Final = "main"
 """The partition that one store process drains: IngestSeq follows the positions of one part."""
 
 MAX_BATCH_ROWS: Final = 1 << 20
 """Rows that a position in the log has numbers for: IngestSeq is position * 2**20 + row."""
+
+KEYS_KEPT: Final = timedelta(hours=24)
+"""How long, at least, an event that is sent again is known to be stored. Senders give up within minutes or hours."""
 
 DEDUP_KEPT: Final = timedelta(days=7)
 PURGE_EVERY: Final = timedelta(seconds=10)
@@ -89,8 +92,25 @@ CREATE TABLE IF NOT EXISTS dedup (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, at INTEGER NOT NULL
 ) STRICT;
 """
+_KEY_PERIOD: Final = KEYS_KEPT // 2
+_KEY_TABLES: Final = ("event_key_0", "event_key_1", "event_key_2")
+# A table a period, the oldest is emptied as a whole: forgetting keys one by one would cost as much as storing them.
+_SCHEMA_KEYS: Final = "".join(
+    f"""
+CREATE TABLE IF NOT EXISTS {table} (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS {table}_period (period INTEGER NOT NULL) STRICT;
+INSERT INTO {table}_period SELECT -1 WHERE NOT EXISTS (SELECT * FROM {table}_period);
+"""
+    for table in _KEY_TABLES
+)
+_KEYS_AT_ONCE: Final = 500
 # AUTOINCREMENT: a position is never given out twice, not even after the table was emptied.
 _BATCH_COLUMNS: Final = 'part, "table", schema_id, "rows", at, raw_size, checksum, body'
+
+
+def without(keyed: KeyedBatch, known: set[bytes]) -> pa.RecordBatch:
+    """The rows of ``keyed`` whose key is not known yet."""
+    return keyed.batch.filter(pa.array([key not in known for key in keyed.keys], pa.bool_()))
 
 
 class SqliteLog:
@@ -117,7 +137,7 @@ class SqliteLog:
             self._reader = self._connect("FULL")
             # A trim need not wait for the disk: if a power cut undoes it, the store ignores what it already has.
             self._trimmer = self._connect("NORMAL")
-            self._writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            self._writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {_SCHEMA_KEYS} COMMIT;")
             (self._identity,) = self._writer.execute("SELECT id FROM identity").fetchone()
         self._writing, self._reading, self._trimming = threading.Lock(), threading.Lock(), threading.Lock()
 
@@ -137,6 +157,49 @@ class SqliteLog:
                     self._insert(tx, (part, e.table, schema, e.rows, at, e.raw_size, e.checksum, e.body), key)
                     for (e, key), schema in zip(encoded, ids, strict=True)
                 ]
+
+    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> int:
+        """See ``EventLog.append_once``."""
+        self._require_space()
+        now = self._now()
+        at, period = _micros(now), (now - datetime(1970, 1, 1, tzinfo=UTC)) // _KEY_PERIOD
+        keys = list(dict.fromkeys(key for keyed in batches for key in keyed.keys))
+        encoded = [encode(keyed.batch) for keyed in batches]
+        with self._writing, self._errors():
+            ids = [self._schema_id(e) for e in encoded]
+            with _transaction(self._writer) as tx:
+                known = self._known(tx, keys)
+                if len(known) == len(keys):
+                    return 0
+                if known:
+                    encoded = [encode(without(keyed, known)) for keyed in batches]
+                table = self._key_table(tx, period)
+                tx.executemany(f"INSERT INTO {table} (key) VALUES (?)", ((k,) for k in keys if k not in known))
+                for e, schema in zip(encoded, ids, strict=True):
+                    if e.rows:
+                        # Positions come from the table of dedup keys; this row only takes the next one.
+                        name = f"once:{os.urandom(16).hex()}"
+                        self._insert(tx, (part, e.table, schema, e.rows, at, e.raw_size, e.checksum, e.body), name)
+        return len(keys) - len(known)
+
+    @staticmethod
+    def _known(tx: sqlite3.Connection, keys: Sequence[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            for table in _KEY_TABLES:
+                found.update(key for (key,) in tx.execute(f"SELECT key FROM {table} WHERE key IN ({marks})", some))
+        return found
+
+    @staticmethod
+    def _key_table(tx: sqlite3.Connection, period: int) -> str:
+        """The table of this period, empty if it was last used for an earlier one."""
+        table = _KEY_TABLES[period % len(_KEY_TABLES)]
+        if not tx.execute(f"SELECT 1 FROM {table}_period WHERE period = ?", (period,)).fetchone():
+            tx.execute(f"DELETE FROM {table}")
+            tx.execute(f"UPDATE {table}_period SET period = ?", (period,))
+        return table
 
     def read(self, part: str, after: Seq, max_rows: int) -> Sequence[LogBatch]:
         """See ``EventLog.read``. A batch that is damaged on disk is set aside."""

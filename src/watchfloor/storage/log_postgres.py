@@ -7,6 +7,7 @@ takes its partition's lock before it takes a position, and holds it until it is 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ import psycopg
 import pyarrow as pa
 
 from watchfloor.model.errors import Corrupt, InputError, Unavailable
-from watchfloor.storage.log import DEDUP_KEPT, PURGE_EVERY, Encoded, decode, encode, utc_now
-from watchfloor.storage.ports import Backlog, LogBatch, Seq
+from watchfloor.storage.log import DEDUP_KEPT, KEYS_KEPT, PURGE_EVERY, Encoded, decode, encode, utc_now, without
+from watchfloor.storage.ports import Backlog, KeyedBatch, LogBatch, Seq
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event_log_identity (id text NOT NULL);
@@ -29,6 +30,8 @@ CREATE TABLE IF NOT EXISTS event_log_schema (
 CREATE TABLE IF NOT EXISTS event_log_dedup (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key text NOT NULL UNIQUE, at timestamptz NOT NULL
 );
+CREATE TABLE IF NOT EXISTS event_log_key (key bytea PRIMARY KEY, at timestamptz NOT NULL);
+CREATE INDEX IF NOT EXISTS event_log_key_at ON event_log_key (at);
 CREATE TABLE IF NOT EXISTS event_log (
     seq bigint PRIMARY KEY, part text NOT NULL, "table" text NOT NULL, schema_id bigint NOT NULL,
     "rows" bigint NOT NULL, at timestamptz NOT NULL, raw_size bigint NOT NULL, checksum bigint NOT NULL,
@@ -72,6 +75,28 @@ class PostgresLog:
                     for (e, key), schema in zip(encoded, ids, strict=True)
                 ]
 
+    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> int:
+        """See ``EventLog.append_once``."""
+        keys = sorted({key for keyed in batches for key in keyed.keys})
+        encoded = [encode(keyed.batch) for keyed in batches]
+        with self._appending.connection() as connection:
+            ids = [self._schema_id(connection, e) for e in encoded]
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_PART_LOCK, part))
+                rows = connection.execute(
+                    "INSERT INTO event_log_key (key, at) SELECT unnest(%s::bytea[]), %s ON CONFLICT DO NOTHING"
+                    " RETURNING key",
+                    (keys, self._now()),
+                ).fetchall()
+                new = {bytes(key) for (key,) in rows}
+                if len(new) < len(keys):
+                    known = set(keys) - new
+                    encoded = [encode(without(keyed, known)) for keyed in batches]
+                for e, schema in zip(encoded, ids, strict=True):
+                    if e.rows:
+                        self._insert(connection, part, e, schema, f"once:{os.urandom(16).hex()}")
+        return len(new)
+
     def read(self, part: str, after: Seq, max_rows: int) -> Sequence[LogBatch]:
         """See ``EventLog.read``. A batch that is damaged is set aside."""
         found: list[LogBatch] = []
@@ -107,6 +132,11 @@ class PostgresLog:
                     "DELETE FROM event_log_dedup WHERE seq IN"
                     " (SELECT seq FROM event_log_dedup ORDER BY seq LIMIT 20000) AND at < %s",
                     (now - DEDUP_KEPT,),
+                )
+                connection.execute(
+                    "DELETE FROM event_log_key WHERE key IN"
+                    " (SELECT key FROM event_log_key WHERE at < %s ORDER BY at LIMIT 20000)",
+                    (now - KEYS_KEPT,),
                 )
                 self._purged = now
 

@@ -41,6 +41,14 @@ class LogBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyedBatch:
+    """Rows of one table, typed (never packed), each with the key of the event that it is part of."""
+
+    batch: pa.RecordBatch
+    keys: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What the log holds that nobody has consumed yet."""
 
@@ -64,6 +72,14 @@ class EventLog(Protocol):
 
     def append_all(self, part: str, batches: Sequence[tuple[pa.RecordBatch, str]]) -> Sequence[Seq]:
         """``append`` each (batch, dedup) in order, all in one transaction: one sync for a worker's whole round."""
+        ...
+
+    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> int:
+        """Store the rows of ``batches`` whose key was never stored before, in one transaction; how many were new.
+
+        Rows of one key belong together: they are stored all, or none. Keys are remembered for at least
+        ``log.KEYS_KEPT``, after which the same key counts as new. When this returns what it stored survives power loss.
+        """
         ...
 
     def read(self, part: str, after: Seq, max_rows: int) -> Sequence[LogBatch]:

@@ -26,6 +26,7 @@ _LONG: Final = (-(2**63), 2**63 - 1)
 _CHECKS: Final[dict[str, tuple[type, tuple[int, int] | None]]] = {
     "string": (str, None),
     "dynamic": (str, None),
+    "guid": (str, None),
     "bool": (bool, None),
     "real": (float, None),
     "long": (int, _LONG),

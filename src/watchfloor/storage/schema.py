@@ -196,6 +196,47 @@ named_list = _table(
 )
 """Lists for hunting (watchlists): ``columns`` are [name, KQL type] pairs, ``rows`` lists of cells as text."""
 
+telemetry_source = _table(
+    "telemetry_source",
+    _id(),
+    _text("name"),
+    _text("description"),
+    sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
+    _json("agents"),
+    sa.Column("events_per_second", sa.Integer, nullable=False),
+    sa.Column("is_enabled", sa.Boolean, nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    _text("updated_by"),
+)
+"""Who may send telemetry: ``token_hash`` is SHA-256 of its token, ``agents`` the ids that it may speak for."""
+
+sighting = _table(
+    "sighting",
+    sa.Column("kind", sa.String(20), primary_key=True),
+    sa.Column("key", sa.String(300), primary_key=True),
+    _text("name"),
+    _text("state"),
+    _json("users"),
+    _json("tools"),
+    _json("sources"),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    _at("first_seen"),
+    _at("last_seen"),
+    _at("updated_at"),
+    _text("updated_by"),
+)
+"""Agents and tool servers that were seen at work (``kind`` agent or server) and that the registry does not know."""
+
+inventory_snapshot = _table(
+    "inventory_snapshot",
+    sa.Column("kind", sa.String(20), primary_key=True),
+    sa.Column("key", sa.String(300), primary_key=True),
+    sa.Column("hash", sa.String(64), nullable=False),
+    _at("taken_at"),
+)
+"""What the newest snapshot row of each agent, person and alert said: by this a job knows what has changed since."""
+
 # -- people -------------------------------------------------------------------------------------------------------
 
 identity_provider = _table(
