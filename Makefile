@@ -3,9 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.complete
+# Other people's clients live apart: what they need is none of ours, and they are not to meet our versions.
+CLIENTS := .venv-clients
+
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header
+# What an extra of pyproject.toml asks for, a line each.
+EXTRA   := $(BIN)/python -c "import sys, tomllib as t; \
+  print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clickhouse run test check lint types unit bench docs lock clean
+.PHONY: help setup clickhouse clients run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +29,14 @@ $(STAMP): requirements.lock pyproject.toml
 
 clickhouse: $(STAMP)  ## Add ClickHouse in the process (chdb, 534 MB): with it, `make test` tests the second SQL dialect, too
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-clickhouse.lock
+
+clients: $(CLIENTS)/.complete  ## Add msticpy and kql-cli in an environment of their own: with them `make test` runs them against the doors
+
+# Most modules are never imported: those that are get compiled then.
+$(CLIENTS)/.complete: requirements-clients.lock
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-clients.lock
+	@touch $@
 
 run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign in
 	$(BIN)/watchfloor up --demo
@@ -51,13 +67,11 @@ bench: $(STAMP)  ## Measure against the budgets; prints ratios and the machine
 docs: $(STAMP)  ## Write the reference pages that are derived from code
 	$(BIN)/python docs/write.py
 
-lock:  ## Write requirements.lock anew from pyproject.toml
+lock:  ## Write the lock files anew from pyproject.toml
 	@test -x $(BIN)/pip-compile || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet pip-tools; }
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra test --all-build-deps \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements.lock pyproject.toml
-	$(BIN)/python -c "import tomllib as t; print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clickhouse'])" \
-	  | $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --constraint requirements.lock --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements-clickhouse.lock -
+	$(COMPILE) --extra test --all-build-deps -o requirements.lock pyproject.toml
+	$(EXTRA) clickhouse | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-clickhouse.lock -
+	$(EXTRA) clients | $(COMPILE) --no-annotate -o requirements-clients.lock -
 
 clean:  ## Remove what was built (keeps data)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .hypothesis

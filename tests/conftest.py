@@ -56,6 +56,7 @@ THOROUGH: Final = frozenset(
         "portal/test_kusto_clients.py",
         "portal/test_operators.py",
         "portal/test_pages.py",
+        "portal/test_real_clients.py",
         "portal/test_registry.py",
         "portal/test_routes.py",
         "portal/test_session.py",

@@ -50,6 +50,13 @@ NOON = datetime(2026, 11, 3, 12, 5, tzinfo=UTC)
 ORIGIN = "http://127.0.0.1:7700"
 PASSWORD = "correct horse battery"
 
+ALL_TYPES = (
+    'print b=true, i=int(7), l=9007199254740993, r=1.5, m=decimal(12.34), s="ü\\"x", '
+    "t=datetime(2026-01-02 03:04:05.5), "
+    'e=-(1d + 2h + 3s), g=guid(74be27de-1e4e-49d9-b579-fe0b331d3642), d=dynamic({"a":[1,"x"]}), nothing=long(null)'
+)
+"""A query with a column of each type, for clients to read."""
+
 COMPANY: dict[str, Any] = {
     "apiVersion": "watchfloor/v1",
     "kind": "Company",

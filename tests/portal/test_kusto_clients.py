@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,32 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from azure.kusto.data import ClientRequestProperties, KustoClient, KustoConnectionStringBuilder
 from azure.kusto.data.exceptions import KustoApiError, KustoServiceError
 
-from portal.house import House
+from portal.house import ALL_TYPES, House
 from watchfloor.model.people import Role
-
-ALL_TYPES = (
-    'print b=true, i=int(7), l=9007199254740993, r=1.5, m=decimal(12.34), s="ü\\"x", '
-    "t=datetime(2026-01-02 03:04:05.5), "
-    'e=-(1d + 2h + 3s), g=guid(74be27de-1e4e-49d9-b579-fe0b331d3642), d=dynamic({"a":[1,"x"]}), nothing=long(null)'
-)
-
-
-@pytest.fixture(scope="module")
-def address(attacked: House) -> Iterator[str]:
-    """The portal behind a socket."""
-    config = uvicorn.Config(attacked.app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
 
 
 @pytest.fixture
