@@ -16,7 +16,8 @@ from watchfloor.kql.bind import calls, plugins
 from watchfloor.kql.functions import AGGREGATES, CONDITIONAL, FUNCTIONS, REFUSED
 from watchfloor.kql.functions.spec import CLASSES, Parameter
 from watchfloor.settings import FIELDS
-from watchfloor.storage.tables import TABLES
+from watchfloor.storage.compiler import described_views
+from watchfloor.storage.tables import TABLES, Table
 
 HERE = Path(__file__).parent
 
@@ -39,18 +40,36 @@ def settings_page() -> str:
 
 
 def tables_page() -> str:
-    """Every event table with its columns."""
+    """Every event table and every view with its columns."""
     lines = [
         "# Event tables",
         "",
         "What the event store holds. Times are UTC with microseconds; `dynamic` is JSON. A table marked *content*",
         "holds message contents: reading it needs the permission `content.read` and leaves an audit entry.",
+        "",
+        "Behind them stand the views: " + ", ".join(f"`{name}`" for name in described_views()) + ".",
     ]
     for table in TABLES.values():
-        lines += ["", f"## {table.name}{' (content)' if table.is_content else ''}", "", table.doc, ""]
-        lines += ["| column | type | meaning |", "|---|---|---|"]
-        lines += [f"| `{c.name}` | {c.type} | {c.doc} |" for c in table.columns]
+        lines += _table_lines(table)
+    lines += [
+        "",
+        "# Views",
+        "",
+        "Tables that are queries over the tables above, in shapes that others use: their queries paste in. A view",
+        "shows nothing that its tables would not show to the same person. `union *`, and `search` without a list of",
+        "tables, leave views out, as their rows would come twice; name them. Their queries are in `content/tables/`.",
+    ]
+    for view in described_views().values():
+        lines += _table_lines(view)
     return "\n".join(lines) + "\n"
+
+
+def _table_lines(table: Table) -> list[str]:
+    lines = ["", f"## {table.name}{' (content)' if table.is_content else ''}", "", table.doc, ""]
+    lines += ["| column | type | meaning |", "|---|---|---|"]
+    lines += [f"| `{c.name}` | {c.type} | {_cell(c.doc)} |" for c in table.columns]
+    types = {c.name: c.type for c in table.columns}
+    return lines + [f"| `{alias}` | {types[name]} | `{name}` by another name. |" for alias, name in table.aliases]
 
 
 def policies_page() -> str:

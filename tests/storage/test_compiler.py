@@ -74,3 +74,16 @@ def test_rows_of_other_tenants_are_not_there(store: DuckDbStore) -> None:
     store.ingest([logged(99, activities("theirs", TenantId="other"))])
     assert ask(store, "AgentActivity | where TenantId != 'default' or true | count") == [{"Count": 10}]
     assert ask(store, "AgentActivity | count", Scope(("other",))) == [{"Count": 1}]
+
+
+def test_an_alias_of_a_column_is_a_column_to_queries_and_is_stored_once() -> None:
+    compiled = KqlCompiler().compile("AgentsInfo | where EntraAgentId == 'x' | project AgentName, Name", Scope())
+    assert [name for name, _ in compiled.columns] == ["AgentName", "Name"]
+    assert '"EntraAgentID"' in compiled.sql
+    assert "EntraAgentId" not in compiled.sql
+    for table in TABLES.values():
+        stored = [c.name.lower() for c in table.columns]
+        assert len(stored) == len(set(stored)), f"{table.name}: the store does not tell letter case apart"
+        aliases, names = dict(table.aliases), {c.name for c in table.columns}
+        assert not aliases.keys() & names
+        assert set(aliases.values()) <= names

@@ -1,39 +1,58 @@
-"""KQL over the event tables: the catalogue of ``tables.py``, the front end of ``kql``, the words of ``ports.py``.
+"""KQL over the event tables: the catalogue of ``tables.py`` and ``views.py``, the front end of ``kql``, the words of
+``ports.py``.
 
 The adapter between two rooms that do not know each other, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
+from watchfloor import content
 from watchfloor import kql as language
 from watchfloor.kql.ir import Plan, Question
 from watchfloor.model.errors import InputError
 from watchfloor.storage.log import utc_now
 from watchfloor.storage.ports import CompiledQuery, Scope
 from watchfloor.storage.tables import TABLES, Table
+from watchfloor.storage.views import described, with_views
 
 _ALWAYS_GIVEN: Final = frozenset({"Timestamp", "IngestTime", "IngestSeq"})
 _YEAR_ONE: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def catalogue(tables: Mapping[str, Table] = TABLES) -> language.Schema:
-    """The event tables as KQL sees them."""
-    return language.Schema(
-        {
-            table.name: language.TableSchema(
-                name=table.name,
-                columns=tuple(language.Column(c.name, c.type, c.name not in _ALWAYS_GIVEN) for c in table.columns),
-                tenant_column="TenantId",
-                time_column="Timestamp",
-                doc=table.doc,
-            )
-            for table in tables.values()
-        }
-    )
+@cache
+def catalogue() -> language.Schema:
+    """The event tables as KQL sees them, and the views over them that come with the product."""
+    tables = {
+        table.name: language.TableSchema(
+            name=table.name,
+            columns=tuple(_columns(table)),
+            tenant_column="TenantId",
+            time_column="Timestamp",
+            doc=table.doc,
+        )
+        for table in TABLES.values()
+    }
+    return with_views(language.Schema(tables), content.views())
+
+
+def _columns(table: Table) -> Iterator[language.Column]:
+    types = {c.name: c.type for c in table.columns}
+    for name, type_ in types.items():
+        yield language.Column(name, type_, name not in _ALWAYS_GIVEN)
+    for alias, name in table.aliases:
+        yield language.Column(alias, types[name], name not in _ALWAYS_GIVEN, stored_as=name)
+
+
+@cache
+def described_views() -> Mapping[str, Table]:
+    """The views of ``catalogue`` by name, each as a table: what it is, and what its columns mean."""
+    content_tables = frozenset(table.name for table in TABLES.values() if table.is_content)
+    return {view.name: view for view in described(catalogue(), content.views(), content_tables)}
 
 
 def ticks(moment: datetime) -> int:
@@ -55,16 +74,10 @@ def physical(compiled: language.Compiled) -> CompiledQuery:
 
 
 class KqlCompiler:
-    """``QueryCompiler`` over ``tables``, or over any ``schema``. ``now`` is asked once a query."""
+    """``QueryCompiler`` over the event tables, or over any ``schema``. ``now`` is asked once a query."""
 
-    def __init__(
-        self,
-        tables: Mapping[str, Table] = TABLES,
-        *,
-        schema: language.Schema | None = None,
-        now: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self.schema = schema or catalogue(tables)
+    def __init__(self, *, schema: language.Schema | None = None, now: Callable[[], datetime] = utc_now) -> None:
+        self.schema = catalogue() if schema is None else schema
         self._now = now
 
     def now(self) -> int:

@@ -20,6 +20,7 @@ from watchfloor.storage.tables import Column, Table
 TYPES: Final[dict[str, str]] = {
     "datetime": "TIMESTAMP WITH TIME ZONE",
     "string": "VARCHAR",
+    "guid": "VARCHAR",
     "dynamic": "VARCHAR",
     "long": "BIGINT",
     "int": "INTEGER",

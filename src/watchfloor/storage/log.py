@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -103,7 +103,7 @@ INSERT INTO {table}_period SELECT -1 WHERE NOT EXISTS (SELECT * FROM {table}_per
 """
     for table in _KEY_TABLES
 )
-_KEYS_AT_ONCE: Final = 500
+_KEYS_AT_ONCE: Final = 5000
 # AUTOINCREMENT: a position is never given out twice, not even after the table was emptied.
 _BATCH_COLUMNS: Final = 'part, "table", schema_id, "rows", at, raw_size, checksum, body'
 
@@ -158,7 +158,7 @@ class SqliteLog:
                     for (e, key), schema in zip(encoded, ids, strict=True)
                 ]
 
-    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> int:
+    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> Set[bytes]:
         """See ``EventLog.append_once``."""
         self._require_space()
         now = self._now()
@@ -168,29 +168,32 @@ class SqliteLog:
         with self._writing, self._errors():
             ids = [self._schema_id(e) for e in encoded]
             with _transaction(self._writer) as tx:
-                known = self._known(tx, keys)
+                known = self._remember(tx, keys, period)
                 if len(known) == len(keys):
-                    return 0
+                    return known
                 if known:
                     encoded = [encode(without(keyed, known)) for keyed in batches]
-                table = self._key_table(tx, period)
-                tx.executemany(f"INSERT INTO {table} (key) VALUES (?)", ((k,) for k in keys if k not in known))
                 for e, schema in zip(encoded, ids, strict=True):
                     if e.rows:
                         # Positions come from the table of dedup keys; this row only takes the next one.
                         name = f"once:{os.urandom(16).hex()}"
                         self._insert(tx, (part, e.table, schema, e.rows, at, e.raw_size, e.checksum, e.body), name)
-        return len(keys) - len(known)
+        return known
 
-    @staticmethod
-    def _known(tx: sqlite3.Connection, keys: Sequence[bytes]) -> set[bytes]:
-        found: set[bytes] = set()
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            some = keys[start : start + _KEYS_AT_ONCE]
-            marks = ",".join("?" * len(some))
-            for table in _KEY_TABLES:
-                found.update(key for (key,) in tx.execute(f"SELECT key FROM {table} WHERE key IN ({marks})", some))
-        return found
+    def _remember(self, tx: sqlite3.Connection, keys: Sequence[bytes], period: int) -> set[bytes]:
+        """Note ``keys``; those that were noted before, in this period or one that is still remembered."""
+        current = self._key_table(tx, period)
+        known = set(keys)
+        for some in _parts(keys):
+            marks = ",".join(["(?)"] * len(some))
+            sql = f"INSERT INTO {current} (key) VALUES {marks} ON CONFLICT DO NOTHING RETURNING key"
+            known.difference_update(key for (key,) in tx.execute(sql, some))
+        for table in _KEY_TABLES:
+            if table != current and tx.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+                for some in _parts(keys):
+                    marks = ",".join("?" * len(some))
+                    known.update(key for (key,) in tx.execute(f"SELECT key FROM {table} WHERE key IN ({marks})", some))
+        return known
 
     @staticmethod
     def _key_table(tx: sqlite3.Connection, period: int) -> str:
@@ -347,6 +350,12 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """``keys``, as many at a time as a statement takes parameters."""
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        yield keys[start : start + _KEYS_AT_ONCE]
 
 
 def _micros(at: datetime) -> int:

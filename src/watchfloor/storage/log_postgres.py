@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -75,7 +75,7 @@ class PostgresLog:
                     for (e, key), schema in zip(encoded, ids, strict=True)
                 ]
 
-    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> int:
+    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> Set[bytes]:
         """See ``EventLog.append_once``."""
         keys = sorted({key for keyed in batches for key in keyed.keys})
         encoded = [encode(keyed.batch) for keyed in batches]
@@ -89,13 +89,13 @@ class PostgresLog:
                     (keys, self._now()),
                 ).fetchall()
                 new = {bytes(key) for (key,) in rows}
-                if len(new) < len(keys):
-                    known = set(keys) - new
+                known = set(keys) - new
+                if known:
                     encoded = [encode(without(keyed, known)) for keyed in batches]
                 for e, schema in zip(encoded, ids, strict=True):
                     if e.rows:
                         self._insert(connection, part, e, schema, f"once:{os.urandom(16).hex()}")
-        return len(new)
+        return known
 
     def read(self, part: str, after: Seq, max_rows: int) -> Sequence[LogBatch]:
         """See ``EventLog.read``. A batch that is damaged is set aside."""

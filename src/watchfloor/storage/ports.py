@@ -7,7 +7,7 @@ knows which engine answers. Events travel as Arrow record batches only, never a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -74,8 +74,8 @@ class EventLog(Protocol):
         """``append`` each (batch, dedup) in order, all in one transaction: one sync for a worker's whole round."""
         ...
 
-    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> int:
-        """Store the rows of ``batches`` whose key was never stored before, in one transaction; how many were new.
+    def append_once(self, part: str, batches: Sequence[KeyedBatch]) -> Set[bytes]:
+        """Store the rows of ``batches`` whose key was never stored before, in one transaction; the keys that were.
 
         Rows of one key belong together: they are stored all, or none. Keys are remembered for at least
         ``log.KEYS_KEPT``, after which the same key counts as new. When this returns what it stored survives power loss.

@@ -37,12 +37,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An event table. ``is_content`` marks the content tier: reading it needs its own permission and is audited."""
+    """An event table. ``is_content`` marks the content tier: reading it needs its own permission and is audited.
+
+    ``aliases`` are (other name, column), for queries only: they hold the same, and are stored once.
+    """
 
     name: str
     doc: str
     columns: tuple[Column, ...]
     is_content: bool = False
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @property
     def schema(self) -> pa.Schema:

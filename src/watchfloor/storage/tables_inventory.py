@@ -1,8 +1,8 @@
 """Inventory: snapshots of what the registry and the directory hold, so that "what changed" can be hunted.
 
 One row for each agent or person whenever it changed, and one a day; the newest row of each is what is true now
-(``summarize arg_max(Timestamp, *) by AgentId``). Names, types and nested shapes are Microsoft's, with the names of
-their documents and of their live tables beside each other where the two differ. Above is ``registry/snapshots.py``.
+(``summarize arg_max(Timestamp, *) by AgentId``). Names, types and nested shapes are Microsoft's, under the names of
+their live tables, with those of their documents as aliases. Above is ``registry/snapshots.py``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ AGENTS_INFO: Final = Table(
         *COMMON,
         Column("AgentId", "string", "The agent."),
         Column("Name", "string", "Its name."),
-        Column("AgentName", "string", "Its name, as Microsoft's documents call the column."),
         Column("Description", "string", "What it is for."),
-        Column("AgentDescription", "string", "The same, as Microsoft's documents call the column."),
         Column(
             "Platform",
             "string",
@@ -29,11 +27,8 @@ AGENTS_INFO: Final = Table(
         Column("Version", "string", "The build."),
         Column("SourceAgentId", "string", "Its id on its platform."),
         Column("EntraAgentID", "string", "Its identity in the directory."),
-        Column("EntraAgentId", "string", "The same, as Microsoft's documents call the column."),
         Column("EntraBlueprintID", "string", "The blueprint that the identity was made from."),
-        Column("EntraBlueprintId", "string", "The same, as Microsoft's documents call the column."),
         Column("ObservabilityID", "string", "The id that its telemetry carries."),
-        Column("ObservabilityId", "string", "The same, as Microsoft's documents call the column."),
         Column("ToolsAuthenticationType", "dynamic", "Whose credentials its tools see, each tool with its kind."),
         Column("Permissions", "dynamic", "What it may do: tool server, tool, scope and whose credentials."),
         Column("PublishedStatus", "string", "Draft or Published."),
@@ -63,6 +58,13 @@ AGENTS_INFO: Final = Table(
         Column("SponsorId", "string", "Who stands in for the owner."),
         Column("RiskLevel", "string", "none, low, medium or high."),
         Column("RawAgentInfo", "dynamic", "Its manifest as it was given."),
+    ),
+    aliases=(
+        ("AgentName", "Name"),
+        ("AgentDescription", "Description"),
+        ("EntraAgentId", "EntraAgentID"),
+        ("EntraBlueprintId", "EntraBlueprintID"),
+        ("ObservabilityId", "ObservabilityID"),
     ),
 )
 

@@ -1,8 +1,8 @@
 """Tables: what a table expression reads, and the pipeline over it.
 
-A table is found in the names of the query, then among the tables that the asker may see, then among the named lists.
-One that the asker may not see does not exist, by any way of naming it; the scope's filters lie in every scan, below
-all that the user wrote. Operators are bound by ``operators.py`` and ``special.py``.
+A table is found in the names of the query, then among the tables and views that the asker may see, then among the named
+lists. One that the asker may not see does not exist, by any way of naming it; the scope's filters lie in every scan,
+below all that the user wrote. Operators are bound by ``operators.py`` and ``special.py``.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Tables(Aggregates):
         if meaning is not None:
             raise KqlError(f"{name} is a value, a table is expected here.", span, remedy=f"Use print {name}.")
         if self.may_see(name, env):
-            return self._scan(self.schema.tables[name])
+            return self._view(name, span) if name in self.schema.views else self._scan(self.schema.tables[name])
         rows = self._list(name)
         if rows is not None and not self._is_restricted(name, env):
             return self._values_of(rows)
@@ -182,7 +182,7 @@ class Tables(Aggregates):
         raise KqlError(f"There is no table {name}.", span, remedy=nearest(name, self._known_tables(env)))
 
     def _known_tables(self, env: Env) -> list[str]:
-        tables = [name for name in self.schema.tables if self.may_see(name, env)]
+        tables = [name for name in (*self.schema.tables, *self.schema.views) if self.may_see(name, env)]
         names = [name for name in env.visible() if isinstance(env.find(name), Tabular | Rel | Function)]
         return [n for n in (*tables, *names, *self.schema.lists) if not self._is_restricted(n, env)]
 
@@ -191,9 +191,18 @@ class Tables(Aggregates):
         return isinstance(restriction, Restriction) and not restriction.allows(name)
 
     def may_see(self, table: str, env: Env) -> bool:
-        """Whether there is a table of that name for this asker."""
-        permitted = self.scope.tables is None or table in self.scope.tables
-        return table in self.schema.tables and permitted and not self._is_restricted(table, env)
+        """Whether there is a table or a view of that name for this asker."""
+        reads = self.schema.reads(table)
+        permitted = bool(reads) and (self.scope.tables is None or reads <= self.scope.tables)
+        return permitted and not self._is_restricted(table, env)
+
+    def _view(self, name: str, span: Span) -> Rel:
+        """The rows of a view: its query with no names around it. The asker's scope lies in every scan below, as if the
+        asker had written it; what the query restricts by name does not reach into it."""
+        try:
+            return self.table(self.schema.views[name].query, Env()).with_(name=name)
+        except KqlError as error:  # a limit: everything else was found when the view was made; its place is not here
+            raise KqlError(f"{name}: {error.message}", span, remedy=error.remedy, kind=error.kind) from None
 
     def _scan(self, table: TableSchema) -> Rel:
         columns = {c.name: self.new(c.type, c.is_nullable) for c in table.columns}
@@ -208,7 +217,8 @@ class Tables(Aggregates):
             for operator, bound in ((">=", self.scope.since), ("<", self.scope.until)):
                 if bound is not None:
                     filters.append(ir.Compare(operator, ir.Ref(time), const(bound, "datetime"), time.is_nullable))
-        scanned = tuple((column, name) for name, column in read.items())
+        stored = {c.name: c.stored_as for c in table.columns if c.stored_as}
+        scanned = tuple((column, stored.get(name, name)) for name, column in read.items())
         return Rel(ir.Scan(table, scanned, tuple(filters)), columns, name=table.name)
 
     def _list(self, name: str) -> NamedList | None:

@@ -1,0 +1,170 @@
+"""Exports: every row of the period once, in slices, in forms that read back as what was stored."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import parquet
+
+from watchfloor.model.errors import InputError, NotFound
+from watchfloor.storage.compiler import KqlCompiler
+from watchfloor.storage.events import DuckDbStore
+from watchfloor.storage.exports import FORMATS, OCSF_TABLES, Export, begin
+from watchfloor.storage.ports import Scope
+from watchfloor.storage.tables import TABLES
+
+from .contract_events import START, activities, contents, logged
+from .test_events import open_store
+
+DAY = timedelta(days=1)
+ROWS = 30
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDbStore]:
+    """Thirty steps, two an hour, in batches of one to six; some of them cold; one of another tenant among them."""
+    directory: Path = tmp_path_factory.mktemp("exports")
+    with closing(open_store(directory)) as opened:
+        number = seq = 0
+        while number < ROWS:
+            size = min(seq % 6 + 1, ROWS - number)
+            seq += 1
+            at = START + timedelta(minutes=30 * number)
+            names = [f"e{n:02}" for n in range(number, number + size)]
+            facts = {"Facts": '{"n": [1, "ü"]}', "DurationMs": 1.5, "Verdict": "allow", "HttpStatus": None}
+            opened.ingest([logged(seq, activities(*names, at=at, **facts))])
+            number += size
+        opened.ingest(
+            [
+                logged(seq + 1, activities("theirs", TenantId="other")),
+                logged(seq + 1, contents("c1", Kind="invocation", Content='{"to": "x"}')),
+            ]
+        )
+        opened.maintain(START + timedelta(days=8))  # most of it is cold then
+        yield opened
+
+
+def export(store: DuckDbStore, table: str = "AgentActivity", scope: Scope | None = None, **options: Any) -> Export:
+    return begin(store, KqlCompiler(), scope or Scope(), table, **options)
+
+
+def ids(export: Export) -> list[str]:
+    return [report_id for batch in export.batches() for report_id in batch["ReportId"].to_pylist()]
+
+
+@pytest.mark.parametrize("slice_rows", [6, 29, 30, 20_000])
+def test_every_row_comes_once_whatever_the_size_of_slices(store: DuckDbStore, slice_rows: int) -> None:
+    found = export(store, slice_rows=slice_rows)
+    batches = list(found.batches())
+    assert found.rows == ROWS
+    assert sorted(r for b in batches for r in b["ReportId"].to_pylist()) == [f"e{n:02}" for n in range(ROWS)]
+    assert max(batch.num_rows for batch in batches) <= slice_rows
+    seqs = [seq for batch in batches for seq in batch["IngestSeq"].to_pylist()]
+    assert seqs == sorted(seqs)
+
+
+def test_a_period_begins_at_its_first_instant_and_ends_before_its_last(store: DuckDbStore) -> None:
+    at = START + timedelta(hours=6)
+    times = [t for b in export(store, since=at, until=at + DAY).batches() for t in b["Timestamp"].to_pylist()]
+    assert times
+    assert all(at <= t < at + DAY for t in times)
+    everything = len(ids(export(store)))
+    assert len(ids(export(store, until=at))) + len(ids(export(store, since=at))) == everything
+    assert export(store, since=START + 99 * DAY).rows == 0
+    with pytest.raises(InputError, match="ends before it begins"):
+        export(store, since=at, until=at)
+
+
+def test_what_arrives_after_the_beginning_is_not_part_of_it(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path)) as store:
+        store.ingest([logged(1, activities("early"))])
+        begun = export(store)
+        store.ingest([logged(2, activities("late"))])
+        assert ids(begun) == ["early"]
+        assert ids(export(store)) == ["early", "late"]
+
+
+def test_other_tenants_and_tables_outside_the_scope_are_not_there(store: DuckDbStore) -> None:
+    assert ids(export(store, scope=Scope(("other",)))) == ["theirs"]
+    without = Scope(tables=frozenset(TABLES) - {"AgentContent"})
+    assert export(store, "AgentContent").rows == 1
+    for name in ("AgentContent", "Nothing", "CloudAppEvents", "AgentActivity | count"):
+        with pytest.raises(NotFound, match="there is no table"):
+            export(store, name, scope=without)
+
+
+def test_parquet_reads_back_as_what_is_stored(store: DuckDbStore) -> None:
+    found = export(store, slice_rows=12)
+    file = parquet.ParquetFile(io.BytesIO(b"".join(FORMATS["parquet"][1](found))))
+    assert file.metadata.num_rows == found.rows == ROWS
+    assert file.metadata.num_row_groups > 2
+    assert file.schema_arrow.equals(TABLES["AgentActivity"].schema)
+    table = file.read()
+    stored = [row for batch in export(store).batches() for row in batch.to_pylist()]
+    assert table.to_pylist() == stored
+    empty = parquet.ParquetFile(io.BytesIO(b"".join(FORMATS["parquet"][1](export(store, since=START + 99 * DAY)))))
+    assert (empty.metadata.num_rows, empty.schema_arrow.names) == (0, TABLES["AgentActivity"].schema.names)
+
+
+def test_parquet_leaves_slice_by_slice(store: DuckDbStore) -> None:
+    begun = export(store, slice_rows=12)
+    pieces = FORMATS["parquet"][1](begun)
+    assert next(pieces).startswith(b"PAR1")
+    rest = list(pieces)
+    assert len(rest) == len(list(begun.batches()))  # and the footer
+    assert rest[-1].endswith(b"PAR1")
+
+
+def test_json_lines_have_times_and_values_and_no_nulls(store: DuckDbStore) -> None:
+    lines = b"".join(FORMATS["jsonl"][1](export(store, slice_rows=12))).splitlines()
+    assert len(lines) == ROWS
+    first = json.loads(lines[0])
+    assert first["Timestamp"] == "2026-03-01T12:00:00Z"
+    assert first["Facts"] == {"n": [1, "ü"]}
+    assert "HttpStatus" not in first
+    assert datetime.fromisoformat(first["IngestTime"]).tzinfo == UTC
+
+
+def test_steps_leave_as_ocsf_and_other_tables_say_that_they_cannot(store: DuckDbStore) -> None:
+    events = [json.loads(line) for line in b"".join(FORMATS["ocsf"][1](export(store))).splitlines()]
+    assert len(events) == ROWS
+    assert {event["class_uid"] for event in events} == {6003}
+    assert {event["metadata"]["uid"] for event in events} == {f"e{n:02}" for n in range(ROWS)}
+    with pytest.raises(InputError, match="AgentContent has no form in OCSF"):
+        FORMATS["ocsf"][1](export(store, "AgentContent"))
+    assert OCSF_TABLES == ("AgentActivity", "AlertInfo")
+
+
+def test_alerts_leave_as_findings_with_their_newest_evidence(tmp_path: Path) -> None:
+    common = {"Timestamp": START, "TenantId": "default", "AlertId": "alr_1"}
+    alerts = [
+        common | {"ReportId": "r1", "Title": "One", "Severity": "High", "Status": "New"},
+        common | {"ReportId": "r2", "Title": "One", "Severity": "High", "Status": "Resolved"},
+        common | {"ReportId": "r3", "Title": "Two", "AlertId": "alr_2"},
+    ]
+    evidence = [
+        common | {"EntityType": "User", "EntityId": "griffin", "AccountUpn": "old"},
+        common | {"EntityType": "User", "EntityId": "griffin", "AccountUpn": "new", "Timestamp": START + DAY},
+        common | {"EntityType": "Ip", "EntityId": "203.0.113.7"},
+    ]
+    with closing(open_store(tmp_path)) as store:
+        store.ingest(
+            [
+                logged(1, TABLES["AlertInfo"].batch(alerts)),
+                logged(1, TABLES["AlertEvidence"].batch(evidence)),
+            ]
+        )
+        events = [json.loads(line) for line in b"".join(FORMATS["ocsf"][1](export(store, "AlertInfo"))).splitlines()]
+    assert [(e["class_uid"], e["activity_name"], len(e.get("evidences", ()))) for e in events] == [
+        (2004, "Create", 2),
+        (2004, "Close", 2),
+        (2004, "Create", 0),
+    ]
+    assert "old" not in json.dumps(events)
