@@ -14,6 +14,7 @@ BENCHMARKS = {
     "gateway": "Gateway: added latency and CPU a call, beside a direct call and FastMCP's proxy",
     "event_log": "Event log: durable appends a second, beside a plain write and sync",
     "event_store": "Event store: rows a second from log to table, beside Parquet",
+    "ingest": "Telemetry: events a second over HTTP until KQL sees them, beside parse and Parquet",
     "kql_speed": "KQL: a million rows, beside SQL written by hand; translation",
 }
 """Script -> what it measures. Budgets: docs/performance.md."""

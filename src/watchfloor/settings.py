@@ -38,6 +38,15 @@ class Settings:
     gateway_url: str = _setting("", "How agents reach the gateway; empty means http://GATEWAY_HOST:GATEWAY_PORT.")
     workers: int = _setting(2, "Gateway worker processes.")
 
+    receiver_host: str = _setting("127.0.0.1", "Address that the telemetry receiver listens on.")
+    receiver_port: int = _setting(4318, "Port of the telemetry doors over HTTP (OTLP, Agent 365, events).")
+    receiver_grpc_port: int = _setting(4317, "Port of OTLP over gRPC; 0 turns it off.")
+    receivers: int = _setting(1, "Telemetry receiver processes; 0 turns telemetry off.")
+    receiver_max_body_bytes: int = _setting(8 * 1024 * 1024, "Largest telemetry request as it is sent.")
+    receiver_backlog_rows: int = _setting(
+        2_000_000, "Rows waiting in the event log above which telemetry is sent away."
+    )
+
     lease_seconds: float = _setting(5.0, "A worker that lost the control plane for longer refuses every call.")
     wait_for_sync: bool = _setting(False, "Side-effecting calls wait until their decision is synced to disk.")
     max_body_bytes: int = _setting(4 * 1024 * 1024, "Largest request that a door takes.")
@@ -69,6 +78,11 @@ class Settings:
     def effective_gateway_url(self) -> str:
         """Base URL of the gateway, without a slash at the end."""
         return (self.gateway_url or f"http://{self.gateway_host}:{self.gateway_port}").rstrip("/")
+
+    @property
+    def effective_receiver_url(self) -> str:
+        """Base URL of the telemetry doors, without a slash at the end."""
+        return f"http://{self.receiver_host}:{self.receiver_port}"
 
     @property
     def issuer(self) -> str:
@@ -143,6 +157,11 @@ _BOUNDS = (
     ("port", 1, 65535),
     ("gateway_port", 1, 65535),
     ("workers", 1, 256),
+    ("receiver_port", 1, 65535),
+    ("receiver_grpc_port", 0, 65535),
+    ("receivers", 0, 256),
+    ("receiver_max_body_bytes", 1024, 256 * 1024 * 1024),
+    ("receiver_backlog_rows", 1000, 1_000_000_000),
     ("lease_seconds", 0.2, 60.0),
     ("token_seconds", 30, 600),
     ("hold_seconds", 10, 86_400),

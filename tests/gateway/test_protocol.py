@@ -17,7 +17,7 @@ from watchfloor.gateway.mcp import headers as wire
 from watchfloor.gateway.mcp import protocol
 from watchfloor.gateway.mcp import rpc as rpc_codes
 from watchfloor.gateway.mcp.filtering import SseFilter
-from watchfloor.gateway.mcp.headers import Headers
+from watchfloor.gateway.mcp.headers import Headers, trace_id
 from watchfloor.gateway.mcp.protocol import Era, Handling, MessageKind
 from watchfloor.gateway.mcp.rpc import Rejected
 
@@ -323,3 +323,14 @@ def test_an_event_without_end_is_given_up_rather_than_kept_in_memory() -> None:
     sieve = SseFilter(keep, 1000)
     with pytest.raises(ValueError):
         sieve.feed(b"data: " + b"x" * 2000)
+
+
+def test_a_trace_is_known_by_the_header_or_by_the_body_where_mcps_own_clients_put_it() -> None:
+    def parent(digit: str) -> str:
+        return f"00-{digit * 32}-00f067aa0ba902b7-01"
+
+    in_body = {"_meta": {"traceparent": parent("b")}}
+    assert trace_id(headers({"traceparent": parent("a")}), in_body) == "a" * 32
+    assert trace_id(headers({}), in_body) == "b" * 32
+    for wrong in (None, {}, {"_meta": None}, {"_meta": {"traceparent": 7}}, {"_meta": {"traceparent": "x"}}):
+        assert trace_id(headers({}), wrong) == ""

@@ -106,6 +106,8 @@ class Company:
     def __post_init__(self) -> None:
         self.data = self.directory / "data"
         self.port, self.gateway_port, self.tool_port = free_port(), free_port(), free_port()
+        self.receiver_port, self.grpc_port = free_port(), free_port()
+        self.receiver = f"http://127.0.0.1:{self.receiver_port}"
         self.server, self.gateway = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.gateway_port}"
         self.sign_ins = SignIns()
         self.journal = self.directory / "tool-calls.jsonl"
@@ -123,6 +125,7 @@ class Company:
             [
                 sys.executable, "-m", "watchfloor", "up", "--json", "--data", str(self.data), "--port", str(self.port),
                 "--gateway-port", str(self.gateway_port), "--workers", str(self.workers),
+                "--receiver-port", str(self.receiver_port), "--receiver-grpc-port", str(self.grpc_port),
             ],
             stdout=subprocess.DEVNULL,
             env=os.environ | dict(self.environment),

@@ -162,10 +162,10 @@ def test_nothing_is_left_behind_and_it_does_not_take_long(story: dict[str, Any])
 
 
 def free_base_port() -> int:
-    """A port that, with the sixteen that follow, nobody uses right now."""
+    """A port that, with the twenty that follow, nobody uses right now."""
     for base in random.sample(range(20_000, 60_000), 200):
         with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for port in range(base, base + 19):
+            for port in range(base, base + 21):
                 probe = probes.enter_context(socket.socket())
                 probe.bind(("127.0.0.1", port))
             return base
@@ -175,6 +175,7 @@ def free_base_port() -> int:
 def test_the_company_lives_beside_the_product_and_survives_a_kill(tmp_path: Path) -> None:
     data, base = tmp_path / "data", free_base_port()
     options = {"--data": data, "--demo-base-port": base, "--port": base + 17, "--gateway-port": base + 18}
+    options |= {"--receiver-port": base + 19, "--receiver-grpc-port": base + 20}
     arguments = [str(part) for pair in options.items() for part in pair]
     product = subprocess.Popen(
         [sys.executable, "-m", "watchfloor", "up", "--demo", "--json", "--demo-rate", "4", *arguments],

@@ -63,6 +63,7 @@ class Product:
     workers: int = 2
     server: str = ""
     gateway: str = ""
+    receiver: str = ""
     admin_token_file: Path = Path()
     pids: dict[str, int] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
@@ -79,7 +80,7 @@ class Product:
                 raise ProductFailed(f"watchfloor up is not ready after {_START_SECONDS:.0f} s\n{self.last_words()}")
             await asyncio.sleep(0.05)
         found: dict[str, Any] = json.loads(addresses.read_text("utf-8"))
-        self.server, self.gateway = found["server"], found["gateway"]
+        self.server, self.gateway, self.receiver = found["server"], found["gateway"], found["receiver"] or ""
         self.admin_token_file = Path(found["admin_token_file"])
         self.pids = {name: pid for name, pid in found.get("pids", {}).items() if pid} | {"up": process.pid}
 
@@ -90,6 +91,8 @@ class Product:
             "--workers": str(self.workers),
             "--port": str(_free_port()),
             "--gateway-port": str(_free_port()),
+            "--receiver-port": str(_free_port()),
+            "--receiver-grpc-port": str(_free_port()),
         }
         command = [sys.executable, "-m", "watchfloor", "up", "--json", *itertools.chain.from_iterable(options.items())]
         with (self.data / "up.log").open("wb") as log:

@@ -5,29 +5,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from watchfloor.model.errors import InputError
 from watchfloor.model.ids import is_name
-from watchfloor.settings import Settings, load
-
-if TYPE_CHECKING:
-    from watchfloor.storage.ports import EventLog
-
-
-def log_opener(settings: Settings) -> Callable[[], EventLog]:
-    """How this installation's event log is opened."""
-    if settings.log_url:
-        from watchfloor.storage.log_postgres import PostgresLog
-
-        return lambda: PostgresLog(settings.log_url)
-    from watchfloor.storage.log import SqliteLog
-
-    return lambda: SqliteLog(settings.data / "log.db")
+from watchfloor.settings import load
 
 
 @click.command()
@@ -65,9 +50,10 @@ def gateway(
     )
     from watchfloor.gateway.app import GatewayConfig
     from watchfloor.gateway.worker import WorkerPlan, run_worker
+    from watchfloor.storage.logs import log_opener
 
     data = settings.data.absolute()
-    _check_networks(trusted_proxy)
+    check_networks(trusted_proxy)
     run_worker(
         GatewayConfig(
             base_url=settings.effective_gateway_url,
@@ -90,11 +76,12 @@ def gateway(
             wait_for_sync=settings.wait_for_sync,
             follows=follow,
         ),
-        log_opener(settings),
+        log_opener(data, settings.log_url),
     )
 
 
-def _check_networks(texts: tuple[str, ...]) -> None:
+def check_networks(texts: tuple[str, ...]) -> None:
+    """Raises ``InputError`` for whatever is no network."""
     for text in texts:
         try:
             ipaddress.ip_network(text, strict=False)

@@ -1,8 +1,8 @@
 """``watchfloor up``: everything on this machine, watched over.
 
-Starts the server, the store process and the gateway workers (with ``--demo`` the demo company too), waits until each
-answers, writes where to find them to ``DATA/run/up.json``, restarts whatever dies, and on SIGTERM or Ctrl-C stops all
-in an order that loses nothing: callers first, then the gateway, then the server, then the store.
+Starts the server, the store process, gateway workers and receivers (with ``--demo`` the demo company too), waits until
+each answers, writes where to find them to ``DATA/run/up.json``, restarts whatever dies, and on SIGTERM or Ctrl-C stops
+all in an order that loses nothing: callers first, then the doors, then the server, then the store.
 """
 
 from __future__ import annotations
@@ -135,6 +135,10 @@ class Supervisor:
             child(f"gateway-{i}", "gateway", "--data", data, "--worker-id", f"gateway-{i}")
             for i in range(settings.workers)
         ]
+        self.receivers = [
+            child(f"receiver-{i}", "receiver", "--data", data, "--worker-id", f"receiver-{i}")
+            for i in range(settings.receivers)
+        ]
         self.demo: Child | None = None
         if demo_base_port is not None:
             # The demo company is an outsider: it gets no settings of ours, only the public addresses.
@@ -143,6 +147,7 @@ class Supervisor:
                 "--server", settings.effective_server_url, "--gateway", settings.effective_gateway_url,
                 "--base-port", str(demo_base_port), "--dir", str(settings.data / "demo"),
                 "--admin-token-file", str(self.run_dir / "admin.token"), "--rate", str(demo_rate),
+                *(("--receiver", settings.effective_receiver_url) if self.receivers else ()),
                 module="watchfloor_demo",
             )  # fmt: skip
             self.demo.environment = {k: v for k, v in environment.items() if not k.startswith("WATCHFLOOR_")}
@@ -152,12 +157,17 @@ class Supervisor:
     @property
     def children(self) -> list[Child]:
         """Every process, in the order of starting."""
-        return [self.store, self.server, *self.gateways, *([self.demo] if self.demo else [])]
+        return [self.store, self.server, *self.gateways, *self.receivers, *([self.demo] if self.demo else [])]
 
     def start(self, progress: Callable[[str], None]) -> None:
         """Start all, wait until each answers. Raises ``Unavailable`` with the end of the log of the one that fails."""
         s = self.settings
-        for host, port, name in ((s.host, s.port, "port"), (s.gateway_host, s.gateway_port, "gateway-port")):
+        ports = [(s.host, s.port, "port"), (s.gateway_host, s.gateway_port, "gateway-port")]
+        if self.receivers:
+            ports.append((s.receiver_host, s.receiver_port, "receiver-port"))
+            if s.receiver_grpc_port:
+                ports.append((s.receiver_host, s.receiver_grpc_port, "receiver-grpc-port"))
+        for host, port, name in ports:
             if not _port_is_free(host, port):
                 raise InputError(
                     f"port {port} on {host} is taken.", remedy=f"Stop what uses it, or choose another with --{name}."
@@ -172,6 +182,10 @@ class Supervisor:
             gateway.start()
         for gateway in self.gateways:
             self._await(gateway, lambda: _answers(f"{s.effective_gateway_url}/readyz"))
+        for receiver in self.receivers:
+            receiver.start()
+        for receiver in self.receivers:
+            self._await(receiver, lambda: _answers(f"{s.effective_receiver_url}/readyz"))
         if self.demo:
             progress("the demo company")
             self.demo.start()
@@ -216,11 +230,11 @@ class Supervisor:
         drain = self.settings.drain_seconds + 5
         if self.demo:
             self.demo.stop(10)
-        for gateway in self.gateways:
-            if gateway.process and gateway.process.poll() is None:
-                gateway.process.terminate()
-        for gateway in self.gateways:
-            gateway.stop(drain)
+        for child in (*self.gateways, *self.receivers):
+            if child.process and child.process.poll() is None:
+                child.process.terminate()
+        for child in (*self.gateways, *self.receivers):
+            child.stop(drain)
         self.server.stop(10)
         self.store.stop(30)
         if self.has_written_addresses:  # else they are those of another supervisor on the same data
@@ -232,6 +246,7 @@ class Supervisor:
         return {
             "server": self.settings.effective_server_url,
             "gateway": self.settings.effective_gateway_url,
+            "receiver": self.settings.effective_receiver_url if self.receivers else None,
             "data": str(self.settings.data),
             "pid": os.getpid(),
             "pids": {c.name: c.pid for c in self.children},
@@ -254,6 +269,8 @@ class Supervisor:
 @click.option("--host", help="Address of the server.")
 @click.option("--port", type=int, help="Port of the server.  [default: 7700]")
 @click.option("--gateway-port", type=int, help="Port of the gateway.  [default: 7701]")
+@click.option("--receiver-port", type=int, help="Port of the telemetry doors over HTTP.  [default: 4318]")
+@click.option("--receiver-grpc-port", type=int, help="Port of OTLP over gRPC, 0: none.  [default: 4317]")
 @click.option("--workers", type=int, help="Gateway workers.  [default: 2]")
 @click.option("--demo", is_flag=True, help="Bring the demo company Zava to life.")
 @click.option("--demo-base-port", type=int, default=7720, show_default=True, help="First port of the demo company.")
@@ -299,6 +316,8 @@ def _welcome(console: Console, supervisor: Supervisor) -> None:
     addresses = supervisor.addresses()
     console.print(f"\n[bold]Watchfloor is up.[/]  State and logs: {addresses['data']}\n")
     rows = [("Portal", addresses["server"]), ("Gateway (MCP)", f"{addresses['gateway']}/mcp/{{server}}")]
+    if addresses["receiver"]:
+        rows.append(("Telemetry (OTLP)", addresses["receiver"]))
     if addresses["setup_url"]:
         rows.insert(0, ("Set up, once", addresses["setup_url"]))
     for label, value in rows:

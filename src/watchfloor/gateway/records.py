@@ -122,6 +122,8 @@ class Recorder:
             "TenantId": self._tenant,
             "ReportId": new_id("evt"),
             "InvocationId": invocation.id,
+            "TraceId": invocation.trace_id,
+            "ConversationId": invocation.conversation_id,
             "AgentId": invocation.agent_id,
             "Kind": "invocation",
             "Content": _content(invocation, verdict),

@@ -140,7 +140,7 @@ class McpDoor:
                 user_turns=hints.user_turns,
                 parent_agent=hints.parent_agent,
                 retry_token=hints.retry_token,
-                trace_id=wire.trace_id(ex.headers),
+                trace_id=wire.trace_id(ex.headers, message.body.get("params")),
                 pseudo_effect=ToolEffect.READ if message.handling is Handling.GOVERNED else None,
             )
         )

@@ -1,0 +1,306 @@
+"""Telemetry end to end: from four senders over HTTP until KQL sees it, beside "parse and append to Parquet".
+
+    python -m bench.ingest [--events 120000] [--batch 200] [--paced 5000]
+
+One receiver and one store process, as ``watchfloor up`` runs them; four sender processes post OTLP/protobuf requests
+that were made before the clock starts. The floor does the least that anybody could: parse the same requests, make
+columns of ids, times and names, write zstd Parquet with a sync for each 500 spans; no HTTP, no mapping, no
+deduplication, no query.
+Goal: >= 10,000 events a second on two cores, and a lag <= 2 s when events come at half of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import multiprocessing
+import os
+import queue
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from bench.events import machine, percentile
+from watchfloor.app import make_directories
+from watchfloor.gateway.telemetry import otlp_proto
+from watchfloor.storage.activity import moment
+from watchfloor.storage.compiler import KqlCompiler
+from watchfloor.storage.control import SqlControlStore
+from watchfloor.storage.epoch import EpochFile
+from watchfloor.storage.ports import Limits, Scope
+from watchfloor.storage.remote import RemoteStore
+from watchfloor.storage.sources import TelemetrySource, save_source
+
+TOKEN = "wfsrc_" + secrets.token_urlsafe(32)
+SENDERS = 4
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def body(batch: int, number: int) -> bytes:
+    """A request of ``batch`` spans as agents send them: inferences with messages, tool calls with arguments."""
+    request = ExportTraceServiceRequest()
+    by_resource = request.resource_spans.add()
+    by_resource.resource.attributes.add(key="service.name").value.string_value = "zava-billing"
+    spans = by_resource.scope_spans.add().spans
+    trace = os.urandom(16)
+    now = time.time_ns()
+    for n in range(batch):
+        is_tool = n % 2
+        name = "execute_tool SendEmailV2" if is_tool else "chat gpt-5"
+        span = spans.add(
+            trace_id=trace, span_id=os.urandom(8), name=name, start_time_unix_nano=now, end_time_unix_nano=now + 10**6
+        )
+        texts = {
+            "gen_ai.operation.name": "execute_tool" if is_tool else "chat",
+            "gen_ai.agent.id": f"agent-{number % 20}",
+            "gen_ai.agent.name": "Customer Billing Agent",
+            "gen_ai.conversation.id": f"conversation-{number}",
+            "microsoft.tenant.id": "11111111-1111-1111-1111-111111111111",
+            "user.id": "griffin",
+            "user.email": "griffin@zava.example",
+            "client.address": "198.51.100.7",
+        }
+        if is_tool:
+            texts |= {
+                "gen_ai.tool.name": "SendEmailV2",
+                "gen_ai.tool.call.id": f"call_{n}",
+                "gen_ai.tool.call.arguments": '{"to":"customer@contoso.example","subject":"Your invoice","body":"…"}',
+                "server.address": "mail.example",
+            }
+        else:
+            texts |= {
+                "gen_ai.request.model": "gpt-5",
+                "gen_ai.provider.name": "openai",
+                "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"Where is it?"}]}]',
+                "gen_ai.output.messages": '[{"role":"assistant","parts":[{"type":"text","content":"On its way."}]}]',
+            }
+            span.attributes.add(key="gen_ai.usage.input_tokens").value.int_value = 120
+            span.attributes.add(key="gen_ai.usage.output_tokens").value.int_value = 30
+        for key, text in texts.items():
+            span.attributes.add(key=key).value.string_value = text
+    raw: bytes = request.SerializeToString()
+    return raw
+
+
+def at_this_moment(raw: bytes) -> bytes:
+    """The same request, of steps that end now."""
+    request = ExportTraceServiceRequest.FromString(raw)
+    now = time.time_ns()
+    for span in request.resource_spans[0].scope_spans[0].spans:
+        span.start_time_unix_nano = span.end_time_unix_nano = now
+    fresh: bytes = request.SerializeToString()
+    return fresh
+
+
+def send(port: int, bodies: list[bytes], gap: float, go: Any, told: Any) -> None:
+    """One sender: post each body, as fast as it is answered, or every ``gap`` seconds; comes back when told to."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {TOKEN}"}
+    go.wait()
+    refused, delays = 0, []
+    next_at = time.monotonic()
+    for raw in bodies:
+        if gap:
+            raw = at_this_moment(raw)
+        while True:
+            before = time.monotonic()
+            connection.request("POST", "/v1/traces", raw, headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            if answer.status == 200:
+                assert said == b"", said
+                delays.append(time.monotonic() - before)
+                break
+            assert answer.status in (429, 503), (answer.status, said)
+            refused += 1
+            time.sleep(0.2)
+        next_at += gap
+        if gap:
+            time.sleep(max(0.0, next_at - time.monotonic()))
+    told.put((refused, delays))
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU that a process has used, in all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+class Installation:
+    """A receiver and a store process on a new data directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        make_directories(self.data)
+        self.epoch = EpochFile.create(self.data / "epoch")
+        self.control = SqlControlStore.open(f"sqlite:///{self.data / 'control.db'}", epoch=self.epoch)
+        at = datetime.now(UTC)
+        hashed = hashlib.sha256(TOKEN.encode()).hexdigest()
+        with self.control.tx("bench") as tx:
+            save_source(tx, TelemetrySource("bench", "bench", hashed, at, at, events_per_second=10_000_000))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        base = [sys.executable, "-m", "watchfloor"]
+        quiet = {"stdout": (folder / "log").open("wb"), "stderr": subprocess.STDOUT}
+        self.store = subprocess.Popen([*base, "store", "--data", str(self.data)], **quiet)
+        self.receiver = subprocess.Popen(
+            [*base, "receiver", "--data", str(self.data), "--port", str(self.port), "--grpc-port", "0"],
+            env=os.environ | {"WATCHFLOOR_LEASE_SECONDS": "60"},
+            **quiet,
+        )
+        self.events = RemoteStore(self.data / "run" / "store.sock")
+        self.wait_for(lambda: (self.data / "run" / "store.sock").exists() and self.is_ready())
+
+    def is_ready(self) -> bool:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.epoch.beat()
+            assert self.receiver.poll() is None and self.store.poll() is None, "a process ended"
+            assert time.monotonic() < deadline, "it never came true"
+            time.sleep(0.02)
+
+    def count(self, kql: str) -> int:
+        compiled = KqlCompiler().compile(f"{kql} | count", Scope())
+        (batch,) = self.events.query(compiled, Scope(), Limits())
+        return int(batch.column(0)[0].as_py())
+
+    def lag(self, since: datetime) -> tuple[float, float]:
+        """Seconds from an event's end until the store had it, p50 and p99, of events since then."""
+        kql = (
+            f"AgentActivity | where Timestamp > {moment(since)} | extend Lag = (IngestTime - Timestamp) / 1s"
+            " | summarize percentiles(Lag, 50, 99)"
+        )
+        compiled = KqlCompiler().compile(kql, Scope())
+        (found,) = self.events.query(compiled, Scope(), Limits())
+        return float(found.column(0)[0].as_py()), float(found.column(1)[0].as_py())
+
+    def close(self) -> None:
+        for process in (self.receiver, self.store):
+            process.terminate()
+            process.wait(30)
+        self.control.close()
+
+
+def run(at: Installation, bodies: list[bytes], gap: float) -> tuple[float, list[float]]:
+    """Seconds from the first request until the last is answered, and how long each took."""
+    context = multiprocessing.get_context("fork")
+    go, told = context.Event(), context.Queue()
+    senders = [
+        context.Process(target=send, args=(at.port, bodies[n::SENDERS], gap * SENDERS, go, told))
+        for n in range(SENDERS)
+    ]
+    for sender in senders:
+        sender.start()
+    start = time.monotonic()
+    go.set()
+    found = []
+    while len(found) < SENDERS:
+        at.epoch.beat()
+        try:
+            found.append(told.get(timeout=0.05))
+        except queue.Empty:
+            continue
+    taken = time.monotonic() - start
+    for sender in senders:
+        sender.join()
+    if refused := sum(r for r, _ in found):
+        print(f"  {refused} requests were sent away and came back")
+    return taken, [delay for _, delays in found for delay in delays]
+
+
+def floor(folder: Path, bodies: list[bytes]) -> float:
+    """Seconds to parse the bodies and write their spans as Parquet, 500 at a time, each with a sync."""
+    start = time.monotonic()
+    rows: list[tuple[str, str, int, str]] = []
+    for number, raw in enumerate(bodies):
+        rows += [(s.trace_id, s.span_id, s.start, s.name) for s in otlp_proto.decode(raw).spans]
+        if len(rows) >= 500:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            with (folder / f"floor-{number}.parquet").open("wb") as file:
+                pq.write_table(pa.table(columns, names=["trace", "span", "start", "name"]), file, compression="zstd")
+                os.fsync(file.fileno())
+            rows = []
+    return time.monotonic() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=120_000)
+    parser.add_argument("--batch", type=int, default=200, help="spans a request")
+    parser.add_argument("--paced", type=int, default=5_000, help="events a second of the second run")
+    options = parser.parse_args()
+    print(f"{machine()}\n")
+    with tempfile.TemporaryDirectory(dir=os.environ.get("WATCHFLOOR_BENCH_DIR")) as name:
+        folder = Path(name)
+        bodies = [body(options.batch, n) for n in range(options.events // options.batch)]
+        size = sum(map(len, bodies))
+        few = bodies[: max(1, len(bodies) // 4)]
+        least = floor(folder, few) / (len(few) * options.batch)
+        at = Installation(folder)
+        try:
+            at.wait_for(lambda: at.count("AgentActivity") == 0)
+            before = cpu_seconds(at.receiver.pid), cpu_seconds(at.store.pid)
+            start = time.monotonic()
+            answered, _ = run(at, bodies, 0.0)
+            at.wait_for(lambda: at.count("AgentActivity") == options.events)
+            visible = time.monotonic() - start
+            used = cpu_seconds(at.receiver.pid) - before[0], cpu_seconds(at.store.pid) - before[1]
+            per = [1e6 * seconds / options.events for seconds in used]
+            each = size // options.events
+            print(f"{options.events} spans of {each} bytes, {options.batch} a request, {SENDERS} senders")
+            print(f"  durable and answered        {options.events / answered:10,.0f} events/s")
+            print(f"  visible to KQL              {options.events / visible:10,.0f} events/s")
+            print(f"  CPU an event                {per[0]:6.0f} us receiver, {per[1]:6.0f} us store")
+            print(f"  floor: parse, Parquet, sync {1 / least:10,.0f} events/s, {1e6 * least:.0f} us an event")
+            print(f"  ratio to the floor          {sum(per) / (1e6 * least):10.1f} x the CPU")
+            print(f"budget >= 10,000 events/s: {'kept' if options.events / visible >= 10_000 else 'NOT kept'}\n")
+            paced(at, options.paced, options.batch)
+        finally:
+            at.close()
+    return 0
+
+
+def paced(at: Installation, rate: int, batch: int) -> None:
+    """How long from sending to answer, and to KQL, while ``rate`` events a second come."""
+    seconds = 15
+    bodies = [body(batch, n) for n in range(rate * seconds // batch)]
+    before = cpu_seconds(at.receiver.pid), cpu_seconds(at.store.pid)
+    goal = at.count("AgentActivity") + len(bodies) * batch
+    since = datetime.now(UTC)
+    start = time.monotonic()
+    answered, delays = run(at, bodies, batch / rate)
+    at.wait_for(lambda: at.count("AgentActivity") >= goal)
+    used = cpu_seconds(at.receiver.pid) - before[0], cpu_seconds(at.store.pid) - before[1]
+    took = time.monotonic() - start
+    lag = at.lag(since)
+    print(f"paced: {len(bodies) * batch / answered:,.0f} events/s for {answered:.0f} s")
+    p50, p99 = (percentile(delays, share) * 1e3 for share in (0.5, 0.99))
+    print(f"  request answered            p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    print(f"  visible to KQL after        p50 {lag[0]:.2f} s, p99 {lag[1]:.2f} s")
+    print(f"  CPU                         {used[0] / took:.0%} of a core receiver, {used[1] / took:.0%} store")
+    print(f"budget lag <= 2 s: {'kept' if lag[1] <= 2 else 'NOT kept'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
