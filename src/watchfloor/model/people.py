@@ -35,6 +35,10 @@ class Permission(StrEnum):
     AGENT_READ = "agent.read"
     AGENT_BLOCK = "agent.block"
     REGISTRY_WRITE = "registry.write"
+    SIGHTING_READ = "sighting.read"
+    SIGHTING_WRITE = "sighting.write"
+    SOURCE_READ = "source.read"
+    SOURCE_WRITE = "source.write"
     USER_READ = "user.read"
     USER_REVOKE = "user.revoke"
     ALERT_READ_SERIOUS = "alert.read_serious"
@@ -61,6 +65,8 @@ _READ_SOC: Final = frozenset(
         Permission.DECISION_READ,
         Permission.HUNT_RUN,
         Permission.POLICY_READ,
+        Permission.SIGHTING_READ,
+        Permission.SOURCE_READ,
     }
 )
 _OPERATE: Final = _READ_SOC | {
@@ -69,6 +75,7 @@ _OPERATE: Final = _READ_SOC | {
     Permission.HOLD_DECIDE,
     Permission.CONTENT_READ,
     Permission.LIST_WRITE,
+    Permission.SIGHTING_WRITE,
 }
 
 PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
@@ -78,13 +85,17 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
             Permission.AGENT_READ,
             Permission.AGENT_BLOCK,
             Permission.REGISTRY_WRITE,
+            Permission.SIGHTING_READ,
+            Permission.SIGHTING_WRITE,
+            Permission.SOURCE_READ,
+            Permission.SOURCE_WRITE,
             Permission.USER_READ,
             Permission.ALERT_READ_SERIOUS,
         }
     ),
     Role.SOC_ANALYST: _READ_SOC,
     Role.SOC_OPERATOR: _OPERATE,
-    Role.SECURITY_ADMIN: _OPERATE | {Permission.POLICY_WRITE, Permission.AGENT_BLOCK},
+    Role.SECURITY_ADMIN: _OPERATE | {Permission.POLICY_WRITE, Permission.AGENT_BLOCK, Permission.SOURCE_WRITE},
     Role.MAKER: frozenset({Permission.PORTAL_USE}),
     Role.USER: frozenset(),
     Role.AUDITOR: _READ_SOC | {Permission.AUDIT_READ},

@@ -1,0 +1,90 @@
+"""The server's API, as commands ask it: where the server is, by which token, and what a refusal says.
+
+Below the commands, above HTTP. Nothing is asked before a command calls ``ask``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import httpx
+
+from watchfloor import settings
+from watchfloor.model.errors import Denied, InputError, Unavailable
+from watchfloor.model.urls import outbound_problem
+
+_TIMEOUT: Final = 120.0
+
+
+def server_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that asks the server; its parameters are ``server_url``, ``token_file`` and ``data``."""
+    for option in (
+        click.option(
+            "--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory of the installation."
+        ),
+        click.option(
+            "--token-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="File with an API token; by default this machine's run/admin.token in the data directory.",
+        ),
+        click.option("--server", "server_url", help="URL of the server; by default the one on this machine."),
+    ):
+        command = option(command)
+    return command
+
+
+def connect(server_url: str | None, token_file: Path | None, data: Path | None) -> httpx.Client:
+    """A client of the server, to be closed; by default of the one on this machine, as its administrator."""
+    found = settings.load(os.environ, overrides={"data": data})
+    server = (server_url or _running_server(found.data) or found.effective_server_url).rstrip("/")
+    problem = outbound_problem(server, require_tls=True)
+    if problem:
+        raise InputError(problem, where="--server", remedy="A token is sent there.")
+    path = token_file or found.data / "run" / "admin.token"
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"cannot read {path}: {reason}.", where="--token-file") from error
+    headers = {"authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=server, headers=headers, timeout=_TIMEOUT, trust_env=False)
+
+
+def ask(client: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The server's answer; empty where it has none to give. Raises ``Denied``, ``InputError``, ``Unavailable``."""
+    try:
+        response = client.request(method, path, json=body)
+        answer = response.json() if response.content else {}
+    except (httpx.HTTPError, ValueError) as error:
+        raise Unavailable(
+            f"{client.base_url} does not answer as a Watchfloor server would: {error}. Is it up? (watchfloor up)"
+        ) from error
+    if response.is_success and isinstance(answer, dict):
+        return answer
+    message = _message(answer) or f"the server answered {response.status_code}"
+    if response.status_code in (401, 403):
+        raise Denied(message)
+    raise InputError(message)
+
+
+def _running_server(data: Path) -> str | None:
+    """Where the server of this data directory is, if ``watchfloor up`` runs it: its ports may have come as options."""
+    try:
+        return str(json.loads((data / "run" / "up.json").read_text("utf-8"))["server"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _message(answer: Any) -> str:
+    """What a refusal (RFC 9457) says, with the place and the remedy."""
+    if not isinstance(answer, dict):
+        return ""
+    where = str(answer.get("where") or "")
+    detail = answer.get("detail") or answer.get("title")
+    said = " ".join(str(part) for part in (detail, answer.get("remedy")) if part)
+    return f"{where}: {said}" if where else said
