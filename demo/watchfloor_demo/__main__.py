@@ -26,7 +26,16 @@ from watchfloor_demo.api import Api, ApiError
 from watchfloor_demo.attack import Attempt, script
 from watchfloor_demo.attack import attack as play_attack
 from watchfloor_demo.headquarters import open_headquarters
-from watchfloor_demo.running import READY_SECONDS, http_client, read_token, set_up, traffic_of, welcome
+from watchfloor_demo.running import (
+    READY_SECONDS,
+    http_client,
+    instrument_of,
+    read_token,
+    set_up,
+    shadow_of,
+    traffic_of,
+    welcome,
+)
 from watchfloor_demo.runtime import NoCompany, Runtime
 from watchfloor_demo.serving import PortTaken
 from watchfloor_demo.story.play import STEPS
@@ -54,6 +63,9 @@ def _stopped() -> asyncio.Event:
 @main.command()
 @click.option("--server", required=True, help="Base URL of Watchfloor's server.")
 @click.option("--gateway", required=True, help="Base URL of Watchfloor's gateway.")
+@click.option(
+    "--receiver", default="", help="Base URL of Watchfloor's telemetry receiver; without it agents tell nothing."
+)
 @click.option("--base-port", type=int, default=7720, show_default=True, help="First port; 0 takes any free ones.")
 @_directory
 @click.option(
@@ -62,11 +74,18 @@ def _stopped() -> asyncio.Event:
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Background tool calls a second.")
 @click.option("--seed", type=int, default=7, show_default=True, help="What the background traffic is drawn from.")
 def run(
-    server: str, gateway: str, base_port: int, directory: Path, admin_token_file: Path, rate: float, seed: int
+    server: str,
+    gateway: str,
+    receiver: str,
+    base_port: int,
+    directory: Path,
+    admin_token_file: Path,
+    rate: float,
+    seed: int,
 ) -> None:
     """Open the company, register it with Watchfloor, and let its people work until SIGTERM."""
     runtime = Runtime.open(directory)
-    runtime.server, runtime.gateway = server.rstrip("/"), gateway.rstrip("/")
+    runtime.server, runtime.gateway, runtime.receiver = (at.rstrip("/") for at in (server, gateway, receiver))
     ready = directory / "ready"
     ready.unlink(missing_ok=True)
 
@@ -79,7 +98,11 @@ def run(
             runtime.save()
             text = welcome(runtime)
             (directory / "welcome.txt").write_text(text, "utf-8")
-            async with traffic_of(runtime, http, rate, seed=seed) as traffic:
+            async with (
+                instrument_of(runtime) as instrument,
+                shadow_of(instrument),
+                traffic_of(runtime, http, rate, seed=seed, instrument=instrument) as traffic,
+            ):
                 ready.write_text("ready\n", "utf-8")
                 click.echo(text)
                 await stop.wait()
@@ -113,14 +136,16 @@ def attack(directory: Path, count: int, pause: float, as_json: bool) -> None:
             click.echo(f"{number:3}  {attempt.server}.{attempt.tool}: {verdict}  {attempt.words[:70]}")
 
     async def steal() -> int:
-        async with http_client() as http:
+        async with http_client() as http, instrument_of(runtime) as instrument:
             # Griffin signs in like every day; what the thief has is a copy of what the browser got.
             stolen = (await with_browser(runtime, http, script().victim)).copy()
 
             async def pace() -> None:
                 await asyncio.sleep(pause)
 
-            done = await play_attack(Tokens(runtime, http), stolen, count=count, pace=pace, on_attempt=show)
+            done = await play_attack(
+                Tokens(runtime, http), stolen, count=count, pace=pace, on_attempt=show, instrument=instrument
+            )
         if as_json:
             click.echo(json.dumps(done.facts()))
         else:
@@ -158,7 +183,7 @@ def ask(directory: Path, plan: str, person_id: str | None) -> None:
     async def play() -> int:
         played, rng = plans()[plan], random.Random()
         agent = company.agents()[played.agent]
-        async with http_client() as http:
+        async with http_client() as http, instrument_of(runtime) as instrument:
             person = sign_in = None
             if agent.runs_as == "user":
                 person = company.people()[person_id] if person_id else rng.choice(company.members(*played.groups))
@@ -175,6 +200,7 @@ def ask(directory: Path, plan: str, person_id: str | None) -> None:
                     f"  {who}: {call.server}.{call.tool} {outcome.status} {outcome.code}"
                     + (f"  (told so: {call.obeys.kind} to {call.obeys.target})" if call.obeys else "")
                 ),
+                instrument=instrument,
             ) as worker:
                 is_done = await worker.serve(played, words, memory)
             for said in talk.said:
@@ -195,7 +221,11 @@ def traffic(directory: Path, rate: float, seconds: float | None, seed: int) -> N
 
     async def work() -> int:
         stop = _stopped()
-        async with http_client() as http, traffic_of(runtime, http, rate, seed=seed) as busy:
+        async with (
+            http_client() as http,
+            instrument_of(runtime) as instrument,
+            traffic_of(runtime, http, rate, seed=seed, instrument=instrument) as busy,
+        ):
             if seconds is None:
                 await stop.wait()
             else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from watchfloor_demo import company
+from watchfloor_demo.agents.instrument import SILENT, Instrument
 from watchfloor_demo.agents.planner import Call, Outcome
 from watchfloor_demo.agents.plans import plans
 from watchfloor_demo.agents.signin import SignIn
@@ -89,6 +90,7 @@ async def attack(
     count: int,
     pace: Callable[[], Awaitable[None]] = no_pace,
     on_attempt: Callable[[int, Attempt], None] = lambda number, attempt: None,
+    instrument: Instrument = SILENT,
 ) -> Attack:
     """Look around, then make ``count`` attempts, in one conversation."""
     played = script()
@@ -105,7 +107,7 @@ async def attack(
             done.attempts.append(entry)
             on_attempt(len(done.attempts), entry)
 
-    async with Worker(tokens, talk, pace=pace, record=record) as worker:
+    async with Worker(tokens, talk, pace=pace, record=record, instrument=instrument) as worker:
         for plan_id, words in played.look_around:
             await worker.serve(plans()[plan_id], words)
         for number in range(count):

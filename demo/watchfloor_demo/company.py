@@ -20,6 +20,8 @@ import yaml
 DATA: Final = Path(__file__).parent / "data"
 DOMAIN: Final = "zava.example"
 NAME: Final = "Zava"
+TENANT: Final = "3f0a7c52-5d0e-4b8e-9b1d-7a1c2e4f6a90"
+"""Zava's tenant, as agents name it in their telemetry."""
 _SEED: Final = 7700
 
 
@@ -54,7 +56,7 @@ class Agent:
     """One of Zava's agents. ``is_gullible``: follows instructions that it finds in what it reads.
 
     ``protocol`` is the MCP version that its client speaks. ``runs_as`` is ``user`` (on behalf of whoever asks) or
-    ``itself`` (scheduled, nobody asks).
+    ``itself`` (scheduled, nobody asks). ``described`` are members of its manifest that only describe it.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Agent:
     is_gullible: bool
     runs_as: str
     address: str
+    described: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def agents() -> Mapping[str, Agent]:
             is_gullible=bool(row.get("gullible", False)),
             runs_as=row.get("runs_as", "user"),
             address=f"127.30.0.{10 + index}",
+            described=row.get("described", {}),
         )
     return found
 

@@ -114,6 +114,7 @@ def _agent(runtime: Runtime, agent: company.Agent) -> dict[str, Any]:
         "triggers": list(agent.triggers),
         "secret": {"value": runtime.secret(f"agent/{agent.id}")},
         "tools": [_binding(runtime, agent, grant) for grant in agent.grants],
+        **agent.described,
     }
     if agent.connected:
         body["connectedAgents"] = list(agent.connected)

@@ -1,4 +1,4 @@
-"""The company put to work: headquarters open, manifest applied, tools listed, people and agents busy.
+"""The company put to work: headquarters open, manifest applied, tools listed, everybody busy and telling of it.
 
 Used by ``run`` (until told to stop) and by the story. Speaks to the product through its API with an administrator's
 token, like any set-up script would.
@@ -15,13 +15,17 @@ from typing import Any
 
 import httpx
 
-from watchfloor_demo import company, manifest
+from watchfloor_demo import company, manifest, shadow
+from watchfloor_demo.agents.instrument import SILENT, Instrument
 from watchfloor_demo.api import Api, ApiError
 from watchfloor_demo.attack import script
 from watchfloor_demo.runtime import TOOL_SERVERS, Runtime
+from watchfloor_demo.telemetry import Exporter
 from watchfloor_demo.traffic import Traffic
 
 READY_SECONDS = 60.0
+SOURCE_ID = "zava-collector"
+_TOKEN = "telemetry/token"
 
 
 def http_client() -> httpx.AsyncClient:
@@ -57,7 +61,61 @@ async def set_up(api: Api, runtime: Runtime) -> dict[str, Any]:
     for agent in company.agents().values():
         if agent.state == "retired":
             await _retire(api, agent.id)
+    if runtime.receiver:
+        await become_source(api, runtime)
     return {"applied": applied, "listed": listed}
+
+
+async def become_source(api: Api, runtime: Runtime) -> None:
+    """Get a token for telemetry, unless the one of an earlier start still counts. Raises ``ApiError``.
+
+    The company has one collector, which sends for every agent that there may be.
+    """
+    if _TOKEN in runtime.secrets and await _counts(runtime):
+        return
+    source = {"id": SOURCE_ID, "name": "Zava's telemetry collector", "agents": ["*"]}
+    try:
+        issued = await api.post("/api/sources", source)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        issued = await api.post(f"/api/sources/{SOURCE_ID}/token")
+    runtime.secrets[_TOKEN] = issued["token"]
+
+
+async def _counts(runtime: Runtime) -> bool:
+    headers = {"authorization": f"Bearer {runtime.secrets[_TOKEN]}"}
+    try:
+        async with http_client() as http:
+            answer = await http.post(f"{runtime.receiver}/v1/traces", json={"resourceSpans": []}, headers=headers)
+    except httpx.HTTPError:
+        return True  # nobody says no
+    return answer.status_code != 401
+
+
+@contextlib.asynccontextmanager
+async def instrument_of(runtime: Runtime) -> AsyncIterator[Instrument]:
+    """The agents' instrumentation while the block runs: silent, where the product takes no telemetry."""
+    if not runtime.receiver or _TOKEN not in runtime.secrets:
+        yield SILENT
+        return
+    # A client of its own: agents must not wait for connections that telemetry holds.
+    async with (
+        http_client() as http,
+        Exporter(http, runtime.receiver, runtime.secrets[_TOKEN], tenant=company.TENANT) as exporter,
+    ):
+        yield Instrument(exporter.tell)
+
+
+@contextlib.asynccontextmanager
+async def shadow_of(instrument: Instrument) -> AsyncIterator[None]:
+    """The agent that nobody knows of, at work while the block runs."""
+    task = asyncio.create_task(shadow.work(instrument.tell), name="shadow")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -48,6 +48,7 @@ class Runtime:
     secrets: dict[str, str] = field(default_factory=dict)
     server: str = ""
     gateway: str = ""
+    receiver: str = ""
 
     def secret(self, name: str, length: int = 32) -> str:
         """The secret of that name, made up on first use."""
@@ -85,7 +86,8 @@ class Runtime:
     def save(self) -> None:
         """Write the file (0600), whole or not at all."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        body = {"ports": self.ports, "secrets": self.secrets, "server": self.server, "gateway": self.gateway}
+        places = {"server": self.server, "gateway": self.gateway, "receiver": self.receiver}
+        body = {"ports": self.ports, "secrets": self.secrets, **places}
         draft = self.directory / f".{FILE}.{os.getpid()}"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -101,7 +103,8 @@ class Runtime:
             raise NoCompany(
                 f"{directory} holds no company; start one with: python -m watchfloor_demo run --dir {directory} …"
             ) from None
-        return cls(directory, body["ports"], body["secrets"], body["server"], body["gateway"])
+        places = (body["server"], body["gateway"], body.get("receiver", ""))
+        return cls(directory, body["ports"], body["secrets"], *places)
 
     @classmethod
     def open(cls, directory: Path) -> Runtime:

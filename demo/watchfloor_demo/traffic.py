@@ -17,6 +17,7 @@ from typing import Any, Final
 import httpx
 
 from watchfloor_demo import company
+from watchfloor_demo.agents.instrument import SILENT, Instrument
 from watchfloor_demo.agents.planner import Call, Outcome
 from watchfloor_demo.agents.plans import Plan, plans
 from watchfloor_demo.agents.signin import Badges, SignInRefused
@@ -99,12 +100,13 @@ class Traffic:
         seed: int = 7,
         favour: Mapping[str, int] | None = None,
         without: Collection[str] = (),
+        instrument: Instrument = SILENT,
     ) -> None:
         self.pace = Pace(rate)
         self.tally = Tally()
         self._rng = random.Random(seed)
         self.tokens, self._badges = Tokens(runtime, http), Badges(runtime, http)
-        self._without = frozenset(without)
+        self._without, self._instrument = frozenset(without), instrument
         boost = favour or {}
         self._plans = [p for p in plans().values() if p.weight]
         self._weights = [p.weight * boost.get(p.agent, 1) for p in self._plans]
@@ -157,5 +159,5 @@ class Traffic:
                 self._badges.forget(person.id)
 
         talk = Conversation(agent, person, sign_in)
-        async with Worker(self.tokens, talk, pace=self.pace, record=record) as worker:
+        async with Worker(self.tokens, talk, pace=self.pace, record=record, instrument=self._instrument) as worker:
             return await worker.serve(plan, plan.request(rng, memory), memory)

@@ -58,14 +58,18 @@ def source(address: str) -> str | None:
 
 
 class _Bearer(httpx2.Auth):
-    """Puts the current token into each request; remembers how the gateway refused the last one."""
+    """Puts the current token into each request, and the step that it is made for (W3C Trace Context); remembers how the
+    gateway refused the last one."""
 
     def __init__(self, token: str) -> None:
         self.token = token
+        self.traceparent = ""
         self.refusal = ""
 
     def auth_flow(self, request: httpx2.Request) -> Any:
         request.headers["authorization"] = f"Bearer {self.token}"
+        if self.traceparent:
+            request.headers["traceparent"] = self.traceparent
         response = yield request
         self.refusal = response.headers.get("www-authenticate", "invalid_token") if response.status_code == 401 else ""
 
@@ -189,14 +193,19 @@ class ToolBelt:
         await self._links.pop(server).close()
 
     async def call(
-        self, server: str, tool: str, arguments: Mapping[str, Any], meta: Mapping[str, Any] | None = None
+        self,
+        server: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        meta: Mapping[str, Any] | None = None,
+        traceparent: str = "",
     ) -> Outcome:
         """Call a tool once; a token that has died is replaced once. ``meta`` keys get Watchfloor's prefix."""
         for is_last in (False, True):
             link = await self._link(server)
             if isinstance(link, Outcome):
                 return link
-            link.bearer.refusal = ""
+            link.bearer.refusal, link.bearer.traceparent = "", traceparent
             try:
                 result = await link.call(tool, dict(arguments), _prefixed(meta))
             except Exception as error:

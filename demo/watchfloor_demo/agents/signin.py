@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import secrets
 import time
@@ -36,6 +37,13 @@ class SignIn:
     id_token: str
     refresh_token: str
     expires_at: float
+
+    @property
+    def session(self) -> str:
+        """The provider's id of the session, as the ID token says it."""
+        payload = self.id_token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims.get("sid", ""))
 
     def copy(self) -> SignIn:
         """The same tokens in other hands."""

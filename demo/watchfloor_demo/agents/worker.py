@@ -1,7 +1,7 @@
 """One conversation, played: a person asks, an agent plans, its tools are called through the gateway.
 
 Knows the planner on one side and ``ToolBelt`` on the other. Each tool call waits for its turn at ``pace``, is told the
-user's words, and is reported to ``record``.
+user's words, and is reported to ``record``; the agent's ``instrument`` is told of every step.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from watchfloor_demo import company
 from watchfloor_demo.agents.connection import ToolBelt, user_turns
+from watchfloor_demo.agents.instrument import SILENT, Instrument, Run
 from watchfloor_demo.agents.planner import Action, Call, HandOver, Mind, Outcome, Say, think
 from watchfloor_demo.agents.plans import Plan, plans
 from watchfloor_demo.agents.signin import SignIn
@@ -37,7 +38,10 @@ def no_record(agent_id: str, call: Call, outcome: Outcome) -> None:
 
 @dataclass(slots=True)
 class Conversation:
-    """A thread between a person and an agent. ``address`` is where the agent's requests come from."""
+    """A thread between a person and an agent. ``address`` is where the agent's requests come from.
+
+    ``parent`` is the agent that handed over, ``traceparent`` its step in which it did.
+    """
 
     agent: company.Agent
     person: company.Person | None = None
@@ -47,6 +51,7 @@ class Conversation:
     turns: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     parent: str = ""
+    traceparent: str = ""
     mind: Mind = field(default_factory=Mind)
 
 
@@ -60,8 +65,10 @@ class Worker:
         *,
         pace: Callable[[], Awaitable[None]] = no_pace,
         record: Recorder = no_record,
+        instrument: Instrument = SILENT,
     ) -> None:
         self._tokens, self._talk, self._pace, self._record = tokens, conversation, pace, record
+        self._instrument = instrument
         talk = conversation
         default = talk.person.address if talk.person else talk.agent.address
         talk.address = talk.address or default
@@ -94,25 +101,41 @@ class Worker:
                 if isinstance(shown, frozenset):
                     mind.tools |= shown
                     self._has_looked = True
+        run, is_done, told = self._run(words), False, len(self._talk.said)
         thinking = think(plan, mind)
         try:
             action = next(thinking)
             while True:
-                action = thinking.send(await self._act(action))
+                action = thinking.send(await self._act(action, run))
         except StopIteration as done:
-            return bool(done.value)
+            is_done = bool(done.value)
+        finally:
+            run.end(is_done, self._talk.said[told:])
+        return is_done
 
-    async def _act(self, action: Action) -> Outcome:
+    def _run(self, words: str) -> Run:
+        talk = self._talk
+        common = {
+            "gen_ai.conversation.id": talk.id,
+            "microsoft.session.id": talk.sign_in.session if talk.sign_in else "",
+            "client.address": talk.address,
+        }
+        if talk.person is not None:
+            common |= {"user.id": talk.person.id, "user.email": talk.person.mail, "user.name": talk.person.name}
+        return Run(self._instrument, talk.agent, common, words, company.agents().get(talk.parent), talk.traceparent)
+
+    async def _act(self, action: Action, run: Run) -> Outcome:
         match action:
             case Call():
-                return await self._use(action)
+                return await self._use(action, run)
             case HandOver():
-                return await self._hand_over(action)
+                return await self._hand_over(action, run)
             case Say():
                 self._talk.said.append(action.text)
                 return Outcome("ok", action.text)
 
-    async def _use(self, call: Call) -> Outcome:
+    async def _use(self, call: Call, run: Run) -> Outcome:
+        run.think()
         if call.attempt > 1:
             await asyncio.sleep(_RETRY_SECONDS * 2 ** (call.attempt - 2))
         await self._pace()
@@ -123,12 +146,15 @@ class Worker:
             "parent-agent": talk.parent,
             "retry-token": call.retry_token,
         }
-        outcome = await self._belt.call(call.server, call.tool, call.arguments, meta)
+        step = run.use(call, self._tokens.resource(call.server))
+        outcome = await self._belt.call(call.server, call.tool, call.arguments, meta, step.traceparent)
+        step.end(outcome)
         self._record(talk.agent.id, call, outcome)
         return outcome
 
-    async def _hand_over(self, action: HandOver) -> Outcome:
+    async def _hand_over(self, action: HandOver, run: Run) -> Outcome:
         talk = self._talk
+        step = run.hand_over(company.agents()[action.agent])
         child = Conversation(
             agent=company.agents()[action.agent],
             person=talk.person,
@@ -137,7 +163,12 @@ class Worker:
             id=talk.id,
             turns=list(talk.turns),
             parent=talk.agent.id,
+            traceparent=step.traceparent,
         )
-        async with Worker(self._tokens, child, pace=self._pace, record=self._record) as worker:
+        async with Worker(
+            self._tokens, child, pace=self._pace, record=self._record, instrument=self._instrument
+        ) as worker:
             is_done = await worker.serve(plans()[action.plan], "", action.memory)
-        return Outcome("ok" if is_done else "failed", child.said or None)
+        outcome = Outcome("ok" if is_done else "failed", child.said or None)
+        step.end(outcome)
+        return outcome

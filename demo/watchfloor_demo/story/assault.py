@@ -35,7 +35,14 @@ async def assault(stage: Stage) -> Facts:
         stage.tell(f"{number:2}. “{attempt.words[:72]}…” → {attempt.outcome.status} ({attempt.outcome.code})")
 
     stage.attack_began = time.monotonic()
-    done = await attack(stage.agent_tokens(), stage.stolen, count=stage.attempts, pace=pace, on_attempt=tell)
+    done = await attack(
+        stage.agent_tokens(),
+        stage.stolen,
+        count=stage.attempts,
+        pace=pace,
+        on_attempt=tell,
+        instrument=stage.instrument,
+    )
     stage.attack_ended = time.monotonic()
     stage.attack = done
     stage.summary |= {"attack_calls": len(done.attempts), "attack_blocked": done.blocked}
@@ -106,7 +113,7 @@ async def poison(stage: Stage) -> Facts:
             seen.append((call, outcome))
 
         talk = Conversation(company.agents()[plan.agent], person, sign_in)
-        async with Worker(stage.agent_tokens(), talk, record=record) as worker:
+        async with Worker(stage.agent_tokens(), talk, record=record, instrument=stage.instrument) as worker:
             is_done = await worker.serve(plan, plan.asks[0])
         stage.other_mails += sum(c.tool == "send_email" and o.is_ok for c, o in seen)
         obeyed = [(call, outcome) for call, outcome in seen if call.obeys is not None]

@@ -9,7 +9,7 @@ import time
 from watchfloor_demo import company, manifest
 from watchfloor_demo.api import Api
 from watchfloor_demo.headquarters import open_headquarters
-from watchfloor_demo.running import READY_SECONDS, read_token, set_up, traffic_of
+from watchfloor_demo.running import READY_SECONDS, instrument_of, read_token, set_up, shadow_of, traffic_of
 from watchfloor_demo.runtime import TOOL_SERVERS
 from watchfloor_demo.story.stage import Facts, Stage, eventually, insist
 
@@ -32,10 +32,12 @@ async def start(stage: Stage) -> Facts:
 
 async def open_company(stage: Stage) -> Facts:
     """Zava opens and is registered; registering it again changes nothing."""
-    stage.runtime.server, stage.runtime.gateway = stage.product.server, stage.product.gateway
+    product, runtime = stage.product, stage.runtime
+    runtime.server, runtime.gateway, runtime.receiver = product.server, product.gateway, product.receiver
     stage.hq = await stage.stack.enter_async_context(open_headquarters(stage.runtime))
     done = await set_up(stage.api(), stage.runtime)
     stage.runtime.save()
+    stage.instrument = await stage.stack.enter_async_context(instrument_of(runtime))
     again = await stage.api().apply(manifest.text(stage.runtime))
     agents = (await stage.api().get("/api/agents"))["items"]
     users = (await stage.api().get("/api/users"))["items"]
@@ -84,7 +86,10 @@ async def work(stage: Stage) -> Facts:
     """People work with their agents; nobody notices Watchfloor."""
     favour = {stage.script.agent: 3}
     opened = contextlib.AsyncExitStack()
-    stage.traffic = await opened.enter_async_context(traffic_of(stage.runtime, stage.http, stage.rate, favour=favour))
+    await opened.enter_async_context(shadow_of(stage.instrument))
+    stage.traffic = await opened.enter_async_context(
+        traffic_of(stage.runtime, stage.http, stage.rate, favour=favour, instrument=stage.instrument)
+    )
     stage.stop_traffic = opened.aclose
     stage.stack.push_async_callback(opened.aclose)
     tally = stage.traffic.tally

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from watchfloor_demo.agents.instrument import SILENT, Instrument
 from watchfloor_demo.agents.signin import SignIn
 from watchfloor_demo.agents.tokens import Tokens
 from watchfloor_demo.api import Api
@@ -73,6 +74,7 @@ class Stage:
     traffic: Traffic | None = None
     stop_traffic: Callable[[], Awaitable[None]] | None = None
     tokens: Tokens | None = None
+    instrument: Instrument = SILENT
     stolen: SignIn | None = None
     attack: Attack | None = None
     attack_began: float = 0.0

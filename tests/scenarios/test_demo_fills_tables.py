@@ -1,0 +1,180 @@
+"""The demo company fills every column of every event table: what the product can show, the demo shows.
+
+One start of `watchfloor up --demo`, the attack and the two poisoned pages that its welcome suggests, then one query a
+table through the API. What nothing fills is in `UNFILLED`, with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scenarios.company import free_port, wait_until
+from watchfloor.storage.table_shape import Column, Table
+from watchfloor.storage.tables import TABLES
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 90.0
+PLANS = ("supplier-poisoned", "market-poisoned")
+
+UNFILLED: dict[tuple[str, str], str] = {
+    ("IdentityInfo", "RiskLevelDetails"): "the directory keeps a person's risk, not what made it so",
+    ("IdentityInfo", "Department"): "the directory holds groups, no departments",
+    ("IdentityInfo", "JobTitle"): "the directory holds no titles",
+    ("IdentityInfo", "Manager"): "the directory does not know who leads whom",
+    ("IdentityInfo", "CriticalityLevel"): "nobody rates accounts yet",
+}
+"""(table, column) -> why no row of the demo fills it."""
+
+FILLED = {
+    "string": "isnotempty({0})",
+    "guid": "isnotempty(tostring({0}))",
+    "dynamic": 'tostring({0}) !in ("", "[]", "{{}}", "null")',
+}
+"""KQL that is true of a filled cell, by type of column; of all others a cell is filled that is not null."""
+
+
+@dataclass
+class Demo:
+    """A running product with its demo company at work."""
+
+    client: httpx.Client
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """What a hunting query gives."""
+        answer = self.client.post("/api/hunting/run", json={"query": query, "max_rows": 10_000})
+        assert answer.status_code == 200, (query, answer.text)
+        body = answer.json()
+        names = [column["name"] for column in body["columns"]]
+        return [dict(zip(names, row, strict=True)) for row in body["rows"]]
+
+    def unfilled(self, table: Table) -> set[str]:
+        """Columns and aliases of a table that no row fills."""
+        types = {column.name: column.type for column in table.columns}
+        columns = [*table.columns, *(Column(other, types[name], "") for other, name in table.aliases)]
+        counts = ", ".join(
+            f"{c.name}_ = countif({FILLED.get(c.type, 'isnotnull({0})').format(c.name)})" for c in columns
+        )
+        [row] = self.rows(f"{table.name} | summarize {counts}")
+        return {c.name for c in columns if not row[f"{c.name}_"]}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo on free ports, attacked once, its poisoned pages read."""
+    directory: Path = tmp_path_factory.mktemp("demo")
+    data = directory / "data"
+    ports = {f"--{name}": free_port() for name in ("port", "gateway-port", "receiver-port", "receiver-grpc-port")}
+    options = {"--data": data, "--demo-base-port": 0, "--demo-rate": 8, **ports}
+    given = [str(part) for pair in options.items() for part in pair]
+    product = subprocess.Popen(
+        [sys.executable, "-m", "watchfloor", "up", "--demo", "--json", *given],
+        stdout=subprocess.PIPE, stderr=(directory / "up.log").open("w"), text=True,
+    )  # fmt: skip
+    try:
+        assert product.stdout is not None
+        said = product.stdout.readline()
+        assert said, (directory / "up.log").read_text()[-3000:]
+        addresses = json.loads(said)
+        company = [sys.executable, "-m", "watchfloor_demo"]
+        for arguments in (["attack", "--count", "6", "--pause", "0.1"], *(["ask", plan] for plan in PLANS)):
+            command = [*company, arguments[0], "--dir", str(data / "demo"), *arguments[1:]]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        token = Path(addresses["admin_token_file"]).read_text().strip()
+        with httpx.Client(
+            base_url=addresses["server"], timeout=60, trust_env=False, headers={"authorization": f"Bearer {token}"}
+        ) as client:
+            # The demo makes no operators: the first one ends the set-up link, which is whoever started it's to use.
+            wanda = {"id": "wanda", "roles": ["soc_analyst"], "password": "correct-horse-battery-staple-9"}
+            assert client.post("/api/operators", json=wanda).status_code == 201
+            yield Demo(client)
+    finally:
+        product.terminate()
+        status = product.wait(60)
+    assert status == 0, (directory / "up.log").read_text()[-3000:]
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_the_demo_fills_every_column(demo: Demo, table: Table) -> None:
+    expected = {column for name, column in UNFILLED if name == table.name}
+    missing = set[str]()
+
+    def is_filled() -> bool:
+        missing.clear()
+        missing.update(demo.unfilled(table) - expected)
+        return not missing
+
+    try:
+        wait_until(is_filled, SECONDS, f"{table.name}")
+    except AssertionError:
+        pytest.fail(f"{table.name}: nothing fills {', '.join(sorted(missing))}")
+    assert demo.unfilled(table) == expected, "what is filled needs no exception"
+
+
+def test_every_exception_is_of_a_column_that_exists() -> None:
+    assert {name for name, _ in UNFILLED} <= set(TABLES)
+    for name, column in UNFILLED:
+        table = TABLES[name]
+        assert column in {*(c.name for c in table.columns), *(other for other, _ in table.aliases)}
+
+
+def test_what_agents_tell_and_what_the_gateway_saw_is_one_trace(demo: Demo) -> None:
+    query = (
+        "AgentActivity | where isnotempty(TraceId)"
+        " | summarize Told = countif(ActionType == 'ExecuteToolBySDK'), Seen = countif(ActionType == 'ToolCallDecided')"
+        " by TraceId | where Told > 0 and Told == Seen | count"
+    )
+    wait_until(lambda: demo.rows(query)[0]["Count"] > 5, SECONDS, "traces in which both tell of the same calls")
+
+
+def test_the_session_that_an_agent_tells_of_is_the_one_that_the_gateway_knows(demo: Demo) -> None:
+    query = (
+        "AgentActivity | where isnotempty(SessionId) and AgentId != 'spreadsheet-helper'"
+        " | summarize Told = countif(isnotempty(SourceId)), Seen = countif(isempty(SourceId)) by SessionId, UserId"
+        " | where Told > 0 and Seen > 0 | count"
+    )
+    wait_until(lambda: demo.rows(query)[0]["Count"] > 0, SECONDS, "a session that both tell of")
+
+
+def test_a_hand_over_is_told_of_on_both_sides(demo: Demo) -> None:
+    query = (
+        "AgentActivity | where isnotempty(TargetAgentId) | project TraceId, SpanId, Parent = AgentId, TargetAgentId"
+        " | join kind=inner (AgentActivity | where ActionType == 'InvokeAgent' and isnotempty(ParentAgentId)"
+        "   | project TraceId, ParentSpanId, Child = AgentId, ParentAgentId)"
+        "   on TraceId, $left.SpanId == $right.ParentSpanId"
+        " | where Parent == ParentAgentId and TargetAgentId == Child | count"
+    )
+    wait_until(lambda: demo.rows(query)[0]["Count"] > 0, SECONDS, "a hand-over")
+
+
+def test_telemetry_comes_in_both_forms_and_from_an_agent_that_nobody_registered(demo: Demo) -> None:
+    query = (
+        "AgentActivity | where isnotempty(SourceId)"
+        " | summarize Doors = make_set(SourceDoor), Agents = make_set(AgentId), Actions = make_set(ActionType)"
+    )
+    expected = {
+        "Doors": {"otlp-json", "a365"},
+        "Agents": {"customer-billing", "spreadsheet-helper"},
+        "Actions": {
+            "InvokeAgent", "InferenceCall", "ExecuteToolBySDK", "GuardrailDecision", "OutputMessages", "Retrieval",
+            "Embeddings", "McpRequest",
+        },
+    }  # fmt: skip
+
+    def is_there() -> bool:
+        [row] = demo.rows(query)
+        return all(wanted <= set(row[name]) for name, wanted in expected.items())
+
+    wait_until(is_there, SECONDS, str(expected))
+    registered = {agent["id"] for agent in demo.client.get("/api/agents").json()["items"]}
+    assert "spreadsheet-helper" not in registered
