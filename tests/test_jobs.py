@@ -36,7 +36,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 def context_of(house: House) -> JobContext:
     stores = house.stores
-    return JobContext(stores.control, stores.events, stores.compiler, house.deps.vault, now=house.clock)
+    return JobContext(stores.control, stores.events, stores.compiler, house.deps.vault, house.log, now=house.clock)
 
 
 def change_tool(house: House, name: str = "send_email") -> None:

@@ -9,25 +9,31 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 
 from watchfloor import content
+from watchfloor.connectors.siem import Sink, open_sink, stream_to_all
 from watchfloor.identity import keys, setup
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.sts import TokenService, TokenSettings
 from watchfloor.jobs import JobContext, Jobs, JobStatus
+from watchfloor.model.errors import InputError
 from watchfloor.portal.app import build_portal
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
 from watchfloor.settings import Settings
+from watchfloor.storage.activity import Activity
 from watchfloor.storage.audit_files import Checkpoints
 from watchfloor.storage.compiler import KqlCompiler
 from watchfloor.storage.control import SqlControlStore
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.files import write_secret_file
+from watchfloor.storage.logs import log_opener
+from watchfloor.storage.ports import Scope
 from watchfloor.storage.remote import RemoteStore
 from watchfloor.storage.vault import Vault
 
@@ -96,7 +102,20 @@ def build_server(settings: Settings) -> Server:
         vault,
         TokenSettings(settings.issuer, settings.effective_gateway_url, token_seconds=settings.token_seconds),
     )
-    jobs = Jobs(JobContext(control, events, compiler, vault, key_sets=tokens.key_sets))
+    log = log_opener(data, settings.log_url)()
+    sinks = _sinks(settings)
+    activity = Activity(events, compiler, Scope())
+    jobs = Jobs(
+        JobContext(
+            control,
+            events,
+            compiler,
+            vault,
+            log,
+            key_sets=tokens.key_sets,
+            stream=partial(stream_to_all, control, activity, sinks),
+        )
+    )
 
     def job_health() -> Sequence[JobStatus]:
         return jobs.health()
@@ -118,6 +137,17 @@ def build_server(settings: Settings) -> Server:
         )
     )
     return Server(portal, control, events, epoch, jobs, threading.Event())
+
+
+def _sinks(settings: Settings) -> list[Sink]:
+    """Other SIEMs. Raises ``InputError`` for an address that is none, or a token file that cannot be read."""
+    token = ""
+    if settings.siem_token_file:
+        try:
+            token = Path(settings.siem_token_file).read_text("utf-8").strip()
+        except OSError as error:
+            raise InputError(f"{settings.siem_token_file}: {error.strerror}.", where="siem_token_file") from error
+    return [open_sink(url, token=token) for url in settings.siem.split()]
 
 
 def _offer_setup(path: Path, settings: Settings, token: str | None) -> None:

@@ -18,17 +18,18 @@ from datetime import datetime
 from typing import Final
 
 from watchfloor.detection.changed_tools import report_changed_tools
+from watchfloor.detection.publishing import publish_alerts as publish_changed_alerts
 from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
 from watchfloor.identity import keys
 from watchfloor.identity.providers import KeySets
 from watchfloor.model.errors import WatchfloorError
-from watchfloor.registry import pinning, policies
+from watchfloor.registry import pinning, policies, sightings, snapshots
 from watchfloor.response import holds
 from watchfloor.storage import people
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.control import SqlControlStore, utc_now
-from watchfloor.storage.ports import EventStore, QueryCompiler, Scope
+from watchfloor.storage.ports import EventLog, EventStore, QueryCompiler, Scope
 from watchfloor.storage.vault import Vault
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,10 @@ class JobContext:
     events: EventStore
     compiler: QueryCompiler
     vault: Vault
+    log: EventLog
     key_sets: KeySets | None = None
+    stream: Callable[[], object] = lambda: None
+    """Sends on what is new to other SIEMs."""
     tenant: str = "default"
     ruleset: Ruleset = field(default_factory=shipped)
     now: Callable[[], datetime] = utc_now
@@ -100,6 +104,28 @@ def watch_tools(context: JobContext) -> None:
     report_changed_tools(context.control, context.ruleset, context.tenant)
 
 
+def watch_sightings(context: JobContext) -> None:
+    """Note agents and tool servers that were seen at work and that the registry does not know."""
+    for _ in range(_MOST_ROUNDS):
+        if not sightings.watch_sightings(context.control, context.activity):
+            return
+
+
+def publish_inventory(context: JobContext) -> None:
+    """Write a snapshot of every agent and person that changed, so that it can be hunted in."""
+    snapshots.publish_inventory(context.control, context.log, context.tenant, context.now())
+
+
+def publish_alerts(context: JobContext) -> None:
+    """Write down every alert that is new or changed, so that it can be hunted in."""
+    publish_changed_alerts(context.control, context.log, context.tenant, context.now())
+
+
+def stream_events(context: JobContext) -> None:
+    """Send alerts and decisions that are new on to other SIEMs."""
+    context.stream()
+
+
 def refresh_identity_keys(context: JobContext) -> None:
     """Fetch identity providers' keys before they get stale, so that no exchange has to wait for them."""
     if context.key_sets is not None:
@@ -140,6 +166,10 @@ JOBS: Final = (
     Job(record_policy_sets, 60),
     Job(refresh_tool_lists, 300),
     Job(watch_tools, 60),
+    Job(watch_sightings, 5),
+    Job(publish_inventory, 5),
+    Job(publish_alerts, 2),
+    Job(stream_events, 5),
     Job(refresh_identity_keys, 30),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),

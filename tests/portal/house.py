@@ -44,6 +44,8 @@ from watchfloor.portal.app import build_portal
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
 from watchfloor.storage import inventory, people
+from watchfloor.storage.log import SqliteLog
+from watchfloor.storage.ports import EventLog
 from watchfloor.storage.vault import Vault
 
 NOON = datetime(2026, 11, 3, 12, 5, tzinfo=UTC)
@@ -112,6 +114,7 @@ class House:
     deps: PortalDeps
     jobs: Jobs
     nudged: list[str]
+    log: EventLog
     _tokens: dict[str, str] = field(default_factory=dict)
     _conversations: Iterator[int] = field(default_factory=itertools.count)
 
@@ -280,7 +283,8 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
     clock, nudged = Clock(), list[str]()
     with open_stores(directory, now=clock) as stores:
         vault = Vault.open(directory / "vault.key")
-        jobs = Jobs(JobContext(stores.control, stores.events, stores.compiler, vault, now=clock))
+        log = SqliteLog(directory / "log.db", min_free_bytes=0)
+        jobs = Jobs(JobContext(stores.control, stores.events, stores.compiler, vault, log, now=clock))
         deps = PortalDeps(
             control=stores.control,
             events=stores.events,
@@ -298,6 +302,7 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
             jobs=jobs.health,
         )
         try:
-            yield House(stores, clock, deps, jobs, nudged, tokens)
+            yield House(stores, clock, deps, jobs, nudged, log, tokens)
         finally:
             deps.hunts.close()
+            log.close()

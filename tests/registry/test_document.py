@@ -59,6 +59,20 @@ def test_an_alias_is_what_it_stands_for() -> None:
     }
 
 
+def test_a_tag_that_is_kept_is_a_mapping_of_the_tag_to_its_value() -> None:
+    text = "a: !Ref X\nb: !GetAtt [X, Arn]\nc: !Sub {d: !Ref Y}\ne: !!str 3\nf: &f !Ref Z\ng: *f"
+    assert plain(read_document(text, keep_tags=True)) == {
+        "a": {"!Ref": "X"},
+        "b": {"!GetAtt": ["X", "Arn"]},
+        "c": {"!Sub": {"d": {"!Ref": "Y"}}},
+        "e": "3",
+        "f": {"!Ref": "Z"},
+        "g": {"!Ref": "Z"},
+    }
+    with pytest.raises(ManifestInvalid, match="stands for more than"):
+        read_document(BOMB, keep_tags=True)
+
+
 def test_a_problem_names_its_line() -> None:
     with pytest.raises(ManifestInvalid) as caught:
         read_document("a: 1\nb: 2\na: 3\n")

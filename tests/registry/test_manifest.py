@@ -14,16 +14,20 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from identity.world import IDP, SECRET, World, company
+from identity.world import IDP, NOON, SECRET, World, company
 from watchfloor.guard.problems import Problem as PolicyProblem
 from watchfloor.model.agents import AgentState, PinState, ToolEffect
 from watchfloor.model.errors import Conflict
 from watchfloor.model.facts import AgentFacts, BindingFacts, CredentialFacts, Kind, ServerFacts, ToolFacts, UserFacts
 from watchfloor.registry import inventory as registry
 from watchfloor.registry import manifest
-from watchfloor.registry.problems import ManifestInvalid
+from watchfloor.registry.document import read_document
+from watchfloor.registry.problems import ManifestInvalid, Problems
+from watchfloor.registry.shape import read_company
 from watchfloor.registry.state import State, read_state
+from watchfloor.registry.steps import build_hash, compute_steps
 from watchfloor.storage import inventory
+from watchfloor.storage.secrets import SecretHasher
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -241,6 +245,74 @@ def test_another_owner_state_or_secret_is_no_new_version(world: World) -> None:
     )
     facts = AgentFacts.from_json(world.facts(Kind.AGENT)["customer-billing"])
     assert (facts.version, facts.owner_id, facts.state) == ("3", "lin", AgentState.DRAFT)
+
+
+DESCRIBED: dict[str, Any] = {
+    "sharedWith": ["griffin", "group:billing", "*"],
+    "signIn": {"users": "integrated", "when": "as-needed"},
+    "channels": ["Teams", "Web"],
+    "generativeOrchestration": False,
+    "knowledge": [{"name": "Handbook", "url": "https://zava.example/handbook"}, {"name": "Archive"}],
+    "topics": [
+        {"name": "Rates", "requests": ["https://rates.example"], "tools": [{"name": "Mail", "credential": "maker"}]}
+    ],
+    "platformTools": [{"name": "Orders", "kind": "mcp", "tools": ["b", "a"], "inputs": [{"name": "to", "value": "x"}]}],
+    "childAgents": ["Wording"],
+    "instances": 3,
+    "platformIds": {"environment": "production"},
+}
+"""Members that describe an agent, in no order."""
+
+
+def test_what_describes_an_agent_is_kept_in_one_order_without_what_says_nothing(world: World) -> None:
+    declared = edited(lambda d: agent(d).update(copy.deepcopy(DESCRIBED)))
+    world.apply(declared)
+    assert world.plan(declared).is_empty
+    stored = state_of(world).agents["customer-billing"].manifest
+    assert stored["sharedWith"] == ["*", "griffin", "group:billing"]
+    assert [k["name"] for k in stored["knowledge"]] == ["Archive", "Handbook"] and "kind" not in stored["knowledge"][0]
+    assert stored["platformTools"] == [
+        {"name": "Orders", "kind": "mcp", "tools": ["a", "b"], "inputs": [{"name": "to", "value": "x"}]}
+    ]
+    assert (stored["generativeOrchestration"], stored["platformIds"]) == (False, {"environment": "production"})
+    assert "skills" not in stored
+
+    def reversed_lists(declared: dict[str, Any]) -> None:
+        for member in ("sharedWith", "channels", "knowledge"):
+            agent(declared)[member].reverse()
+
+    assert world.plan(edited(lambda d: agent(d).update(copy.deepcopy(DESCRIBED)), reversed_lists)).is_empty
+
+
+def test_whom_an_agent_is_shared_with_is_no_new_version_and_what_it_knows_is(world: World) -> None:
+    world.apply()
+    world.apply(edited(lambda d: agent(d).update(sharedWith=["*"], instances=2)))
+    assert AgentFacts.from_json(world.facts(Kind.AGENT)["customer-billing"]).version == "3"
+    changed = edited(lambda d: agent(d).update(knowledge=[{"name": "Handbook"}]))
+    (shown,) = (c for c in world.plan(changed).changes if c.kind == "agent")
+    assert {f.name for f in shown.fields} >= {"knowledge", "sharedWith"}
+    world.apply(changed)
+    assert AgentFacts.from_json(world.facts(Kind.AGENT)["customer-billing"]).version.startswith("3+")
+
+
+def test_a_build_from_before_these_members_keeps_its_hash() -> None:
+    before = {
+        "name": "A", "description": "", "version": "1", "state": "published", "maker": None, "owner": None,
+        "sponsor": None, "platform": "", "model": "", "instructions": "", "triggers": [], "connectedAgents": [],
+        "tools": [],
+    }  # fmt: skip
+    text = yaml.safe_dump({"apiVersion": "watchfloor/v1", "kind": "Company", "agents": [{"id": "a", "name": "A"}]})
+    values = read_company(read_document(text), Problems())
+    steps = list(compute_steps(values, State(), SecretHasher(b"k" * 32), NOON, "root"))
+    (version,) = (step.after for step in steps if isinstance(step.after, inventory.AgentVersion))
+    assert (version.manifest, version.manifest_hash) == (before, build_hash(before))
+
+
+def test_a_server_that_a_command_starts_has_no_address(world: World) -> None:
+    declared = edited(lambda d: d["toolServers"].append({"id": "files", "url": "stdio:files"}))
+    world.apply(declared)
+    assert world.plan(declared).is_empty
+    assert ServerFacts.from_json(world.facts(Kind.SERVER)["files"]).url == "stdio:files"
 
 
 def test_a_blocked_agent_stays_blocked_whatever_is_applied(world: World) -> None:
@@ -470,6 +542,28 @@ BAD: dict[str, tuple[Edit, str, str]] = {
         "no spaces",
     ),
     "policy that is none": (lambda d: d.update(policies=[3]), "policies[0]", "must be a mapping"),
+    "shared with a typo": (
+        lambda d: agent(d).update(sharedWith=["grifin"]),
+        "agents[0].sharedWith",
+        "Did you mean 'griffin'?",
+    ),
+    "shared with nobody": (lambda d: agent(d).update(sharedWith=["group:"]), "agents[0].sharedWith[0]", "group:NAME"),
+    "sign-in of no kind": (
+        lambda d: agent(d).update(signIn={"when": "always"}),
+        "agents[0].signIn.users",
+        "is missing",
+    ),
+    "platform tool without a name": (
+        lambda d: agent(d).update(platformTools=[{"kind": "flow"}]),
+        "agents[0].platformTools[0].name",
+        "is missing",
+    ),
+    "half an instance": (lambda d: agent(d).update(instances=0.5), "agents[0].instances", "whole number"),
+    "standard input without a name": (
+        lambda d: d["toolServers"][1].update(url="stdio:"),
+        "toolServers[1].url",
+        "http://",
+    ),
 }
 
 

@@ -2,7 +2,8 @@
 
 Above PyYAML's parser, below ``registry.shape``. Only the JSON part of YAML is taken: mappings with text keys, lists,
 scalars. Refused before any value is built: tags, several documents, texts too long, too deep or with too many values
-(an alias counts as all that it stands for), a key that stands twice. It knows no manifests.
+(an alias counts as all that it stands for), a key that stands twice. It knows no manifests; importers read other
+people's files with it, in which tags may stand.
 """
 
 from __future__ import annotations
@@ -63,12 +64,15 @@ class Mapping:
 Node = Scalar | Listing | Mapping
 
 
-def read_document(text: str) -> Node:
-    """The one document in ``text``. Raises ``ManifestInvalid``."""
+def read_document(text: str, *, keep_tags: bool = False) -> Node:
+    """The one document in ``text``. Raises ``ManifestInvalid``.
+
+    ``keep_tags``: a value with a tag of its own (``!Ref x``) is a mapping of the tag to the value, and not refused.
+    """
     if len(text) > MAX_CHARS:
         raise _invalid(f"the text has {len(text)} characters; {MAX_CHARS} is the most.", "Split it.", 0)
     try:
-        builder = _Builder(yaml.parse(text, Loader=_LOADER))
+        builder = _Builder(yaml.parse(text, Loader=_LOADER), keep_tags)
         builder.next()  # the stream
         if isinstance(builder.next(), yaml.StreamEndEvent):
             raise _invalid("the text is empty.", "Start with apiVersion: watchfloor/v1", 1)
@@ -106,8 +110,9 @@ def _line(event: Any) -> int:
 class _Builder:
     """Events to nodes, within the limits."""
 
-    def __init__(self, events: Iterator[Any]) -> None:
+    def __init__(self, events: Iterator[Any], keep_tags: bool) -> None:
         self._events = events
+        self._keep_tags = keep_tags
         self._count = 0
         self._anchors: dict[str, tuple[Node, int]] = {}
 
@@ -125,9 +130,12 @@ class _Builder:
             self._add(size, event)
             return node
         self._add(1, event)
-        if event.tag is not None and event.tag != "!":
+        is_tagged = event.tag is not None and event.tag != "!"
+        if is_tagged and not self._keep_tags:
             raise _invalid(f"tags ({event.tag}) are not taken.", "Write the plain value.", _line(event))
         node = self._node(event, depth)
+        if is_tagged and event.tag.startswith("!"):
+            node = Mapping({event.tag: node}, _line(event))
         if event.anchor is not None:
             self._anchors[event.anchor] = (node, self._count - before)
         return node

@@ -23,7 +23,7 @@ from watchfloor.registry.document import read_document
 from watchfloor.registry.policies import record_set
 from watchfloor.registry.problems import ManifestInvalid, Problem, Problems
 from watchfloor.registry.references import CheckPolicy, Values, check_references
-from watchfloor.registry.shape import read_company
+from watchfloor.registry.shape import DESCRIPTIVE, read_company
 from watchfloor.registry.state import State, read_state
 from watchfloor.registry.steps import TIMES, PolicyBody, Record, SealedSecret, Step, compute_steps
 from watchfloor.storage import inventory, people
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Applied", "Change", "FieldChange", "ManifestInvalid", "Plan", "Problem", "apply", "plan"]
 
 _HIDDEN: Final = frozenset({*TIMES, "id", "agent_id", "server_id", "tools_listed_at", "tools_list_error", "definition"})
-_SHOWN_OF_MANIFEST: Final = ("instructions", "triggers", "connectedAgents")
+_SHOWN_OF_MANIFEST: Final = ("instructions", "triggers", "connectedAgents", *DESCRIPTIVE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
 from watchfloor.registry.credentials import maker_credential_id
 from watchfloor.registry.problems import Problems, did_you_mean
-from watchfloor.registry.shape import BAD, WHERE, Absent, DeclaredEffect
+from watchfloor.registry.shape import ANY_TENANT, BAD, EVERYONE, GROUP, WHERE, Absent, DeclaredEffect
 from watchfloor.registry.state import State
 
 Values = Mapping[str, Any]
@@ -141,6 +141,9 @@ class ReferenceCheck:
             self._known(agent[person], self.users, f"{where}.{person}", "user")
         for other in agent["connectedAgents"] if agent["connectedAgents"] is not BAD else ():
             self._known(other, self.agents, f"{where}.connectedAgents", "agent")
+        for somebody in agent["sharedWith"] if agent["sharedWith"] is not BAD else ():
+            if somebody not in (EVERYONE, ANY_TENANT) and not somebody.startswith(GROUP):
+                self._known(somebody, self.users, f"{where}.sharedWith", "user")
         before = self.state.agents.get(agent["id"]) if agent["id"] is not BAD else None
         if before is not None and before.state in (AgentState.BLOCKED, AgentState.SUBMITTED, AgentState.RETIRED):
             self.warnings.append(f"{where}: agent {before.id} is {before.state.value} and stays so.")

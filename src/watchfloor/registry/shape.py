@@ -95,6 +95,23 @@ def name(node: Node, where: str, problems: Problems) -> Any:
     return BAD
 
 
+def shared(node: Node, where: str, problems: Problems) -> Any:
+    """With whom an agent is shared: a user's id, ``group:NAME``, ``*`` or ``tenants:*``."""
+    value = node.text.strip() if isinstance(node, Scalar) else ""
+    is_group = value.startswith(GROUP) and 0 < len(value.removeprefix(GROUP).strip()) <= 200
+    if value in (EVERYONE, ANY_TENANT) or is_group or is_name(value):
+        return value
+    problems.add(
+        where, "is nobody.", "Write a user's id, group:NAME, * (everyone) or tenants:* (other companies, too)."
+    )
+    return BAD
+
+
+EVERYONE: Final = "*"
+ANY_TENANT: Final = "tenants:*"
+GROUP: Final = "group:"
+
+
 def tool_name(node: Node, where: str, problems: Problems) -> Any:
     """A tool's name, as its server lists it."""
     if isinstance(node, Scalar) and is_tool_name(node.text):
@@ -141,6 +158,30 @@ def number(low: float, high: float) -> Reader:
         return BAD
 
     return read
+
+
+def whole(low: int, high: int) -> Reader:
+    """A whole number between ``low`` and ``high``."""
+
+    def read(node: Node, where: str, problems: Problems) -> Any:
+        value = node.value if isinstance(node, Scalar) else None
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        problems.add(where, f"must be a whole number between {low} and {high}.")
+        return BAD
+
+    return read
+
+
+def server_url(node: Node, where: str, problems: Problems) -> Any:
+    """Where a tool server answers: an http(s) URL, or ``stdio:NAME`` for one that ``mcp wrap`` guards in place."""
+    if isinstance(node, Scalar) and node.text.startswith(STDIO) and is_name(node.text.removeprefix(STDIO)):
+        return node.text
+    return url(require_tls=False)(node, where, problems)
+
+
+STDIO: Final = "stdio:"
+"""What the URL of a tool server begins with that speaks over standard input and output; nobody calls it."""
 
 
 def url(*, require_tls: bool) -> Reader:
@@ -287,6 +328,32 @@ class DeclaredEffect(StrEnum):
     PAY = ToolEffect.PAY.value
 
 
+class SignIn(StrEnum):
+    """How the users of an agent prove who they are."""
+
+    NONE = "none"
+    INTEGRATED = "integrated"
+    CUSTOM = "custom"
+
+
+class SignInWhen(StrEnum):
+    """When the users of an agent must sign in."""
+
+    ALWAYS = "always"
+    AS_NEEDED = "as-needed"
+
+
+class PlatformToolKind(StrEnum):
+    """What a tool is that an agent's own platform calls for it, past the gateway."""
+
+    MCP = "mcp"
+    CONNECTOR = "connector"
+    FLOW = "flow"
+    OPENAPI = "openapi"
+    FUNCTION = "function"
+    AGENT = "agent"
+
+
 ORGANIZATION: Final = Section(
     "organization",
     "The company.",
@@ -336,7 +403,7 @@ SERVER: Final = Section(
         Member("id", name, "Its id; agents reach it as /mcp/ID.", is_required=True),
         Member("name", text(200), "Its name for people; the id unless given."),
         Member("description", text(2000), "What it is for.", ""),
-        Member("url", url(require_tls=False), "Its MCP endpoint (streamable HTTP).", is_required=True),
+        Member("url", server_url, "Its MCP endpoint (streamable HTTP), or stdio:NAME.", is_required=True),
         Member("trusted", boolean, "Whether its hints may make a tool count as harmless.", False),
         Member("timeoutSeconds", number(1, 600), "How long a call may take.", 30.0),
         Member("credential", secret(), "App credential, sent upstream as a bearer token.", Absent.KEEP, is_secret=True),
@@ -352,6 +419,78 @@ GRANT: Final = Section(
         Member("credential", choice(CredentialOwner), "Whose credentials the tool sees.", CredentialOwner.APP),
         Member("scope", choice(Scope), "read covers tools without side effects only.", Scope.READ),
         Member("makerCredential", secret(), "The maker's credential for it.", Absent.KEEP, is_secret=True),
+    ),
+)
+SIGN_IN: Final = Section(
+    "sign-in",
+    "How the agent's users prove who they are, on its platform.",
+    (
+        Member("users", choice(SignIn), "none, integrated (the platform's own) or custom.", is_required=True),
+        Member("when", choice(SignInWhen), "always or as-needed."),
+    ),
+)
+PLATFORM_IDS: Final = Section(
+    "platform ids",
+    "What the agent is called elsewhere.",
+    (
+        Member("agent", text(300), "Its id on its platform.", ""),
+        Member("schemaName", text(300), "Its name in the platform's schema.", ""),
+        Member("environment", text(300), "The environment, project or account that it is in.", ""),
+        Member("app", text(300), "Its application's id.", ""),
+        Member("directory", text(300), "Its identity in the directory.", ""),
+        Member("blueprint", text(300), "The blueprint that the identity was made from.", ""),
+        Member("observability", text(300), "The id that its telemetry carries; its id unless given.", ""),
+    ),
+)
+KNOWLEDGE: Final = Section(
+    "knowledge",
+    "Something that the agent answers from.",
+    (
+        Member("name", text(300, empty=False), "Its name.", is_required=True),
+        Member("kind", text(100), "What it is, as the platform calls it.", ""),
+        Member("url", text(2048), "Where it is.", ""),
+    ),
+)
+INPUT: Final = Section(
+    "input",
+    "An input of a tool.",
+    (
+        Member("name", text(200, empty=False), "Its name.", is_required=True),
+        Member("value", text(2000), "What is always put in; without one the model fills it."),
+    ),
+)
+PLATFORM_TOOL: Final = Section(
+    "platform tool",
+    "A tool that the agent's platform calls for it, past the gateway.",
+    (
+        Member("name", text(300, empty=False), "Its name, as the model sees it.", is_required=True),
+        Member("description", text(4000), "What it does.", ""),
+        Member("kind", choice(PlatformToolKind), "mcp, connector, flow, openapi, function or agent.",
+               PlatformToolKind.CONNECTOR),
+        Member("operation", text(500), "The operation, as the platform calls it.", ""),
+        Member("connection", text(500), "The connection that it goes through.", ""),
+        Member("credential", choice(CredentialOwner), "Whose credentials it uses, where that is known."),
+        Member("urls", many(text(2048, empty=False)), "Where it calls.", ()),
+        Member("tools", many(tool_name), "Tools of an MCP server; all of them unless given.", ()),
+        Member("inputs", sections(INPUT), "Its inputs, as far as they are known.", ()),
+    ),
+)  # fmt: skip
+TOPIC: Final = Section(
+    "topic",
+    "A conversation that the agent's maker has laid out step by step.",
+    (
+        Member("name", text(300, empty=False), "Its name.", is_required=True),
+        Member("trigger", text(300), "What begins it.", ""),
+        Member("requests", many(text(2048, empty=False)), "URLs that it calls by itself.", ()),
+        Member("tools", sections(PLATFORM_TOOL), "Tools that it calls.", ()),
+    ),
+)
+SKILL: Final = Section(
+    "skill",
+    "Something that the agent offers to other agents.",
+    (
+        Member("name", text(300, empty=False), "Its name.", is_required=True),
+        Member("description", text(4000), "What it is.", ""),
     ),
 )
 AGENT: Final = Section(
@@ -371,6 +510,21 @@ AGENT: Final = Section(
         Member("instructions", text(100_000), "Its instructions (system prompt).", ""),
         Member("triggers", many(text(500, empty=False)), "What starts it.", ()),
         Member("connectedAgents", many(name), "Agents that it hands work to.", ()),
+        Member("childAgents", many(text(300, empty=False)), "Agents that are part of it, by name.", ()),
+        Member("sharedWith", many(shared), "Who may use it: user ids, group:NAME, * (everyone), tenants:*.", ()),
+        Member("signIn", section(SIGN_IN), "How its users prove who they are."),
+        Member("channels", many(text(100, empty=False)), "Where it can be talked to.", ()),
+        Member("capabilities", many(text(200, empty=False)), "What its platform lets it do: web search, …", ()),
+        Member("generativeOrchestration", boolean, "Whether the model chooses what to do next."),
+        Member("knowledge", sections(KNOWLEDGE), "What it answers from.", ()),
+        Member("topics", sections(TOPIC), "Conversations that its maker has laid out.", ()),
+        Member("platformTools", sections(PLATFORM_TOOL), "Tools that its platform calls for it.", ()),
+        Member("skills", sections(SKILL), "What it offers to other agents.", ()),
+        Member("memory", many(text(500, empty=False)), "What it remembers, and where.", ()),
+        Member("guardrails", many(text(500, empty=False)), "What its platform holds it to.", ()),
+        Member("endpoints", many(text(2048, empty=False)), "Where it answers.", ()),
+        Member("instances", whole(0, 2**31 - 1), "How often it is installed."),
+        Member("platformIds", section(PLATFORM_IDS), "What it is called elsewhere."),
         Member("secret", secret(MIN_AGENT_SECRET), "Its secret at the token service.", Absent.KEEP, is_secret=True),
         Member("tools", sections(GRANT), "Exactly the tools that it may use.", ()),
     ),
@@ -390,8 +544,43 @@ COMPANY: Final = Section(
     ),
 )
 
-SECTIONS: Final = (COMPANY, ORGANIZATION, PROVIDER, USER, SERVER, TOOL, AGENT, GRANT)
+SECTIONS: Final = (
+    COMPANY,
+    ORGANIZATION,
+    PROVIDER,
+    USER,
+    SERVER,
+    TOOL,
+    AGENT,
+    GRANT,
+    SIGN_IN,
+    PLATFORM_IDS,
+    KNOWLEDGE,
+    PLATFORM_TOOL,
+    INPUT,
+    TOPIC,
+    SKILL,
+)
 """Every section there is, for the documentation."""
+
+DESCRIPTIVE: Final = (
+    "childAgents",
+    "sharedWith",
+    "signIn",
+    "channels",
+    "capabilities",
+    "generativeOrchestration",
+    "knowledge",
+    "topics",
+    "platformTools",
+    "skills",
+    "memory",
+    "guardrails",
+    "endpoints",
+    "instances",
+    "platformIds",
+)
+"""Members of an agent that describe it to people and to hunting; no decision rests on them."""
 
 
 def read_company(node: Node, problems: Problems) -> dict[str, Any]:

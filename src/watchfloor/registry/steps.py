@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, ToolEffect
@@ -21,7 +22,7 @@ from watchfloor.model.facts import Organization
 from watchfloor.registry.credentials import maker_credential_id, server_credential_id
 from watchfloor.registry.lifecycle import state_after_manifest
 from watchfloor.registry.references import Values, items
-from watchfloor.registry.shape import Absent
+from watchfloor.registry.shape import DESCRIPTIVE, WHERE, Absent
 from watchfloor.registry.state import State
 from watchfloor.storage.changes import differences
 from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Tool, ToolServer
@@ -30,7 +31,7 @@ from watchfloor.storage.policies import same_policy
 from watchfloor.storage.secrets import SecretHasher, agent_secret_purpose
 
 TIMES: Final = ("created_at", "updated_at", "updated_by")
-_NOT_PART_OF_A_BUILD: Final = ("state", "owner", "sponsor")
+_NOT_PART_OF_A_BUILD: Final = ("state", "owner", "sponsor", "sharedWith", "instances")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,22 @@ def _normalised(declared: Values) -> dict[str, Any]:
             }
             for grant in _sorted(declared, "tools", "server", "tool")
         ],
+        # Only what was given, so that builds from before these members existed keep their hash.
+        **{name: value for name in DESCRIPTIVE if (value := _described(declared[name])) is not None},
     }
+
+
+def _described(value: Any) -> Any:
+    """A descriptive member as JSON, in one order; None if it says nothing."""
+    if isinstance(value, Mapping):
+        members = {k: found for k, v in value.items() if k != WHERE and (found := _described(v)) is not None}
+        return members or None
+    if isinstance(value, tuple):
+        found = [described for item in value if (described := _described(item)) is not None]
+        return sorted(found, key=lambda item: json.dumps(item, sort_keys=True)) or None
+    if isinstance(value, StrEnum):
+        return value.value
+    return None if value == "" else value
 
 
 def build_hash(manifest: Mapping[str, Any]) -> str:
