@@ -43,7 +43,7 @@ CLAIMS: tuple[Claim, ...] = (
           "no identity provider connector yet"),
     Claim("story-resolve", "The incident is resolved with a classification."),
     Claim("story-go-hunt", "A KQL query on the agent shows its creation, last change, triggers, agents and tools.", True,
-          "such queries run on tables with these columns (tests/kql/agents); the product does not fill AgentsInfo yet"),
+          "AgentsInfo and AIAgentsInfo are filled and such queries run; there is no page that begins the hunt"),
     Claim("story-maker-credentials-hunt", "A prebuilt query finds every agent whose tools run on the maker's credentials.",
           True, "no hunting templates yet; maker credentials are recorded on bindings and events"),
     Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed.", True, "not built"),
@@ -63,6 +63,9 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("invariant-8", "Every change to state leaves an entry in a hash-chained audit log that verifies offline."),
     # -- protocol -------------------------------------------------------------------------------------------------
     Claim("mcp-client-unmodified", "The official MCP client works through the gateway unmodified, in both protocol versions."),
+    Claim("telemetry-unmodified", "Agents of Agent 365's SDK, OpenTelemetry and its instrumentations are moved here by variables alone."),
+    Claim("telemetry-exactly-once", "Every acknowledged span is stored exactly once, whatever is killed and sent again."),
+    Claim("telemetry-quarantine", "A bad span is quarantined with its reason and never takes a neighbour along."),
     Claim("manifest-idempotent", "Applying a manifest twice changes nothing the second time."),
     Claim("replay", "Replaying a recorded decision gives the same verdict."),
 )  # fmt: skip

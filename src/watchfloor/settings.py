@@ -60,6 +60,11 @@ class Settings:
     cold_days: int = _setting(90, "Days that events are kept in all, the older ones as Parquet.")
     query_seconds: float = _setting(60.0, "Longest time that one query may take.")
 
+    siem: str = _setting(
+        "", "Other SIEMs that alerts and decisions are sent on to, separated by spaces (docs/exports.md)."
+    )
+    siem_token_file: str = _setting("", "File with the bearer token for SIEM addresses over HTTP.")
+
     log_level: str = _setting("info", "debug, info, warning or error.")
 
     @property

@@ -280,6 +280,19 @@ def test_the_schema_names_tables_columns_and_functions(attacked: House) -> None:
     assert {"strlen", "count"} <= {f["name"] for f in schema["functions"]}
 
 
+def test_the_schema_names_views_beside_tables_at_every_door(attacked: House) -> None:
+    client = attacked.client(Role.SOC_ANALYST)
+    tables = {t["name"]: t for t in client.get("/api/hunting/schema").json()["tables"]}
+    events = tables["CloudAppEvents"]
+    assert events["is_content"] is False
+    assert all(c["doc"] and c["type"] for c in events["columns"])
+    for command in (".show tables", ".show database schema", ".show table CloudAppEvents cslschema"):
+        answer = client.post("/v1/rest/mgmt", json={"db": "watchfloor", "csl": command})
+        assert "CloudAppEvents" in answer.text, command
+    rows = client.post("/api/hunting/run", json={"query": "CloudAppEvents | summarize count() by ActionType"}).json()
+    assert dict(rows["rows"])["CopilotInteraction"] == 4
+
+
 # -- the query log ----------------------------------------------------------------------------------------------------
 
 

@@ -83,6 +83,7 @@ def found(company: Company, table: str) -> Counter[str]:
     return Counter({row[0]: row[1] for row in answer["rows"]})
 
 
+@pytest.mark.claim("telemetry-exactly-once")
 def test_whatever_a_killed_receiver_had_answered_is_there_exactly_once(tmp_path: Path) -> None:
     with running(tmp_path) as company:
         source = company.api(

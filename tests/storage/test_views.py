@@ -295,6 +295,12 @@ def test_wildcards_do_not_mean_views_or_rows_would_come_twice(hunter: Hunter) ->
     assert refusal(hunter, "union Behavior* | count").startswith("No table matches")
 
 
+def test_a_view_is_known_to_a_fuzzy_union_and_named_in_what_is_wrong(hunter: Hunter) -> None:
+    assert cells(hunter, "union isfuzzy=true BehaviorInfo, Nothing | count") == [5]
+    assert cells(hunter, "union isfuzzy=true (BehaviorInfo | take 2), Nothing | count") == [2]
+    assert "BehaviorInfo is a table, a value is expected here." in refusal(hunter, "print 1 + BehaviorInfo")
+
+
 def test_restrict_access_counts_for_a_view_as_for_a_table(hunter: Hunter) -> None:
     assert cells(hunter, "restrict access to (BehaviorInfo); BehaviorInfo | count") == [5]
     assert "There is no table BehaviorInfo" in refusal(hunter, "restrict access to (AgentActivity); BehaviorInfo")

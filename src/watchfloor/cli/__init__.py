@@ -23,6 +23,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "source": ("watchfloor.cli.source:source", "Say who may send telemetry."),
     "apply": ("watchfloor.cli.apply:apply", "Create or update a company from a manifest."),
     "kql": ("watchfloor.cli.kql:kql", "Run and check hunting queries."),
+    "import": ("watchfloor.cli.import_:import_", "Make a manifest of other platforms' agent files."),
+    "export": ("watchfloor.cli.export:export", "Write a table and period to a file: Parquet, JSON lines or OCSF."),
     "policy": ("watchfloor.cli.policy:policy", "Check and test policies."),
     "audit": ("watchfloor.cli.audit:audit", "Verify the audit log."),
     "mcp": ("watchfloor.cli.mcp:mcp", "Guard a stdio MCP server where it stands."),

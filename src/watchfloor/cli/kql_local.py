@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from watchfloor import settings
+from watchfloor.cli.event_store import open_event_store
 from watchfloor.kql import KqlError, Pending
 from watchfloor.kql.ranges import parse_range
-from watchfloor.model.errors import InputError, Unavailable
+from watchfloor.model.errors import InputError
 from watchfloor.portal.wire import cell
 from watchfloor.storage.compiler import KqlCompiler, catalogue, ticks
-from watchfloor.storage.events import DuckDbStore
 from watchfloor.storage.hunting import Hunter, Request
 from watchfloor.storage.log import utc_now
 from watchfloor.storage.ports import Limits, Scope
-from watchfloor.storage.remote import RemoteStore
 
 
 def sql(text: str, timespan: str) -> str:
@@ -46,7 +44,7 @@ def run(text: str, data: Path | None, timespan: str, timeout: float, max_rows: i
     """The rows of ``text`` from the event store of ``data``: through the store process that has it, else directly."""
     found = settings.load(os.environ, overrides={"data": data})
     since, until = _range(timespan)
-    with _store(found) as store:
+    with open_event_store(found) as store:
         began = time.monotonic()
         request = Request(text, Scope(), Limits(timeout, max_rows), since=since, until=until, door="command line")
         hunted = Hunter(store).hunt(request)
@@ -61,18 +59,3 @@ def _range(timespan: str) -> tuple[int | None, int | None]:
         return parse_range(timespan, ticks(utc_now()))
     except ValueError as error:
         raise InputError(f"{error}.", where="--timespan") from None
-
-
-def _store(found: settings.Settings) -> Any:
-    data = found.data.absolute()
-    remote = RemoteStore(data / "run" / "store.sock")
-    try:
-        remote.health()
-        return remote
-    except Unavailable:
-        remote.close()
-    if not (data / "events.duckdb").exists():
-        raise InputError(
-            f"there is no event store in {data}.", where="--data", remedy="Start Watchfloor, or name its directory."
-        )
-    return contextlib.closing(DuckDbStore(data / "events.duckdb", data / "cold"))

@@ -21,6 +21,7 @@ from watchfloor.portal import (
     admin,
     auth,
     decisions,
+    exports,
     health,
     holds,
     hunting,
@@ -28,10 +29,14 @@ from watchfloor.portal import (
     kusto,
     operators,
     pages,
+    pipeline,
     policies,
     problems,
     setup,
+    sightings,
     soc,
+    sources,
+    traces,
 )
 from watchfloor.portal.auth import PUBLIC, Viewer, permit
 from watchfloor.portal.deps import PortalDeps
@@ -46,7 +51,8 @@ __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, soc.router, decisions.router, policies.router, holds.router,
-    hunting.router, kusto.kusto, kusto.graph,
+    traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
+    sources.router, sightings.router, pipeline.router,
     operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -20,6 +21,9 @@ from watchfloor.storage.hunts import Hunts, Run, query_log
 from watchfloor.storage.lists import Catalogue
 from watchfloor.storage.ports import EventStore, Scope
 from watchfloor.storage.vault import Vault
+
+EXPORTS: Final = 2
+"""Exports that run at once: each holds a slice of its table in memory, and takes turns with queries."""
 
 
 class JobHealth(Protocol):
@@ -89,6 +93,7 @@ class PortalDeps:
     activity: Activity = field(init=False)
     hunter: Hunter = field(init=False)
     hunts: Hunts = field(init=False)
+    exporting: threading.BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
         scope = Scope(tenants=(self.tenant,))
@@ -96,6 +101,7 @@ class PortalDeps:
         hunter = Hunter(self.events, self.compiler, schema=Catalogue(self.control, self.compiler.schema))
         object.__setattr__(self, "hunter", hunter)
         object.__setattr__(self, "hunts", Hunts(hunter, on_end=self._log))
+        object.__setattr__(self, "exporting", threading.BoundedSemaphore(EXPORTS))
 
     def _log(self, run: Run) -> None:
         """Every query that ended is in the audit log, whatever its end."""

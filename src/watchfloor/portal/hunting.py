@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -27,7 +28,7 @@ from watchfloor.portal import wire
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.storage import hunting, lists
-from watchfloor.storage.compiler import ticks
+from watchfloor.storage.compiler import described_views, ticks
 from watchfloor.storage.hunts import Run
 from watchfloor.storage.ports import Limits, Scope
 from watchfloor.storage.tables import TABLES
@@ -149,7 +150,7 @@ class DescribedColumn(ColumnView):
 
 
 class TableView(BaseModel):
-    """A table that can be hunted in. ``is_content``: it holds message contents."""
+    """A table or view that can be hunted in. ``is_content``: it holds message contents."""
 
     name: str
     doc: str
@@ -180,7 +181,8 @@ def visible_schema(deps: PortalDeps, viewer: Viewer) -> Schema:
     schema = deps.hunter.schema()
     visible = scope_of(deps, viewer).tables
     tables = {name: t for name, t in schema.tables.items() if visible is None or name in visible}
-    return Schema(tables, schema.lists, schema.database)
+    views = {name: v for name, v in schema.views.items() if visible is None or v.reads <= visible}
+    return replace(schema, tables=tables, views=views)
 
 
 def request_for(
@@ -323,8 +325,8 @@ def read_schema(viewer: Annotated[Viewer, permit(Permission.HUNT_RUN)], deps: De
             is_content=table.is_content,
             columns=[DescribedColumn(name=c.name, type=c.type, doc=c.doc) for c in table.columns],
         )
-        for table in sorted(TABLES.values(), key=lambda t: t.name)
-        if table.name in schema.tables
+        for table in sorted((*TABLES.values(), *described_views().values()), key=lambda t: t.name)
+        if table.name in schema.tables or table.name in schema.views
     ]
     named = [
         ListColumns(name=found.name, columns=[ColumnView(name=c.name, type=c.type) for c in found.columns])

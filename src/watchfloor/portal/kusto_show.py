@@ -69,12 +69,13 @@ def _strings(*names: str) -> tuple[tuple[str, str], ...]:
 
 
 def _tables(schema: Schema, name: str | None = None) -> Sequence[TableSchema]:
+    known = {**schema.tables, **{view.table.name: view.table for view in schema.views.values()}}
     if name is None:
-        return sorted(schema.tables.values(), key=lambda t: t.name)
+        return sorted(known.values(), key=lambda t: t.name)
     name = name.strip("[]'\"")
-    if name not in schema.tables:
-        raise NotFound(f"there is no table {name!r}.", where="csl", remedy=nearest(name, schema.tables))
-    return [schema.tables[name]]
+    if name not in known:
+        raise NotFound(f"there is no table {name!r}.", where="csl", remedy=nearest(name, known))
+    return [known[name]]
 
 
 def _check_database(schema: Schema, match: re.Match[str]) -> None:

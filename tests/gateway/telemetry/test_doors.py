@@ -203,6 +203,7 @@ async def test_two_sources_cannot_take_each_others_spans_away(house: House) -> N
 # -- what is set aside ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.claim("telemetry-quarantine")
 async def test_a_poisoned_span_is_quarantined_with_its_reason_and_its_neighbours_are_stored(house: House) -> None:
     body = in_protobuf(message(1), message(2, {"secret": "XXXX"}), message(3))
     at = body.index(b"XXXX")

@@ -135,7 +135,7 @@ class Scalars(Combining):
             return KqlError(
                 "null has no literal of its own.", name.span, remedy="Use isnull( ... ), or a typed null: long(null)."
             )
-        if name.name in self.schema.tables and self.may_see(name.name, env):
+        if self.may_see(name.name, env):
             message = f"{name.name} is a table, a value is expected here."
             return KqlError(message, name.span, remedy=f"Use toscalar({name.name} ...).")
         known = [*row.columns, *(n for n in env.visible() if not n.startswith("\0"))]

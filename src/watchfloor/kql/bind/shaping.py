@@ -558,8 +558,7 @@ def resolves(binder: Binder, table: ast.Expr, env: Env) -> bool:
         if isinstance(argument, ast.Literal) and isinstance(argument.value, str):
             head = ast.Name(argument.value, argument.span)
     if isinstance(head, ast.Name):
-        known = env.find(head.name) is not None
-        return known or (head.name in binder.schema.tables and binder.may_see(head.name, env))
+        return env.find(head.name) is not None or binder.may_see(head.name, env)
     return True
 
 
