@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.complete
 # Other people's clients live apart: what they need is none of ours, and they are not to meet our versions.
 CLIENTS := .venv-clients
+AGENTS  := .venv-agents
 
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header
@@ -13,7 +14,7 @@ EXTRA   := $(BIN)/python -c "import sys, tomllib as t; \
   print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clickhouse clients run test check lint types unit bench docs lock clean
+.PHONY: help setup clickhouse clients agents run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +37,13 @@ clients: $(CLIENTS)/.complete  ## Add msticpy and kql-cli in an environment of t
 $(CLIENTS)/.complete: requirements-clients.lock
 	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-clients.lock
+	@touch $@
+
+agents: $(AGENTS)/.complete $(AGENTS)-1/.complete  ## Add agents of other makers in environments of their own: with them `make test` moves them here
+
+$(AGENTS)/.complete $(AGENTS)-1/.complete: .venv-%/.complete: requirements-%.lock
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
 	@touch $@
 
 run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign in
@@ -72,6 +80,8 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(COMPILE) --extra test --all-build-deps -o requirements.lock pyproject.toml
 	$(EXTRA) clickhouse | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-clickhouse.lock -
 	$(EXTRA) clients | $(COMPILE) --no-annotate -o requirements-clients.lock -
+	$(EXTRA) agents | $(COMPILE) --no-annotate -o requirements-agents.lock -
+	$(EXTRA) agents-1 | $(COMPILE) --no-annotate -o requirements-agents-1.lock -
 
 clean:  ## Remove what was built (keeps data)
-	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 build dist .mypy_cache .ruff_cache .hypothesis
