@@ -167,7 +167,7 @@ JOBS: Final = (
     Job(refresh_tool_lists, 300),
     Job(watch_tools, 60),
     Job(watch_sightings, 5),
-    Job(publish_inventory, 5),
+    Job(publish_inventory, 15),
     Job(publish_alerts, 2),
     Job(stream_events, 5),
     Job(refresh_identity_keys, 30),

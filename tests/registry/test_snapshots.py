@@ -338,6 +338,16 @@ def test_an_agent_that_the_registry_no_longer_holds_gets_a_last_row(hunted: Hunt
     assert hunted.rows("IdentityInfo", "AccountObjectId", "griffin")[-1]["IsAccountEnabled"] is False
 
 
+def test_while_nothing_happens_nothing_is_looked_at_and_every_few_minutes_everything(hunted: Hunted) -> None:
+    hunted.publish()
+    with hunted.world.store.tx("system", audited=False) as tx:  # as no part of the product would
+        tx.connection.execute(schema.user.update().where(schema.user.c.id == "griffin").values(name="G. Vale"))
+    hunted.world.clock.pass_seconds(60)
+    assert hunted.publish() == 0
+    hunted.world.clock.pass_seconds(600)
+    assert hunted.publish() == 1
+
+
 def test_publishing_leaves_no_entry_in_the_audit_log(hunted: Hunted) -> None:
     before = len(hunted.world.audit())
     hunted.publish()

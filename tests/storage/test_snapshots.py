@@ -33,7 +33,9 @@ class Site:
     def publish(self, *subjects: Subject, pace: Pace = PLAIN, log: Any = None) -> int:
         with self.control.read() as tx:
             known = snapshots.list_snapshots(tx, "thing")
-        return publish(self.control, log or self.log, "thing", subjects, known, tenant="t", now=self.at, pace=pace)
+        done = publish(self.control, log or self.log, "thing", subjects, known, tenant="t", now=self.at, pace=pace)
+        assert done.is_complete
+        return done.published
 
     def rows(self) -> list[tuple[str, Any, datetime]]:
         found = []
@@ -129,7 +131,7 @@ def test_whoever_read_what_is_no_longer_remembered_publishes_nothing(site: Site)
         known = snapshots.list_snapshots(tx, "thing")
     site.publish(thing("a", "2"))
     stale = publish(site.control, site.log, "thing", [thing("a", "1")], known, tenant="t", now=NOON, pace=Pace())
-    assert stale == 0
+    assert (stale.published, stale.is_complete) == (0, False)
     assert [says for _, says, _ in site.rows()] == ["2"]
 
 

@@ -83,7 +83,8 @@ def publish_alerts(control: SqlControlStore, log: EventLog, tenant: str, now: da
             known = snapshots.list_snapshots(tx, ALERTS, [alert.id for alert in page])
             directory = read_directory(tx, page)
         subjects = [subject_of(alert, directory) for alert in page]
-        published += snapshots.publish(control, log, ALERTS, subjects, known, tenant=tenant, now=now, pace=PACE)
+        done = snapshots.publish(control, log, ALERTS, subjects, known, tenant=tenant, now=now, pace=PACE)
+        published += done.published
         after = page[-1].id
 
 

@@ -126,7 +126,8 @@ async def refresh_tools(
 async def refresh_all(store: SqlControlStore, vault: Vault, *, actor: str = "system") -> dict[str, str]:
     """Refresh every tool server, one after the other; what went wrong, by server. For the background job."""
     with store.read() as tx:
-        servers = [server.id for server in inventory.list_servers(tx)]
+        # A server that runs beside its agent (stdio) is asked by whoever wraps it: nothing listens here.
+        servers = [server.id for server in inventory.list_servers(tx) if not server.url.startswith("stdio:")]
     failed = {}
     for server_id in servers:
         try:

@@ -33,6 +33,7 @@ Row = dict[str, Any]
 
 AGENTS: Final = "agent"
 USERS: Final = "user"
+KINDS: Final = (AGENTS, USERS)
 DAILY: Final = Pace(again=timedelta(hours=24))
 
 COPILOT_STUDIO: Final = "Copilot Studio"
@@ -111,12 +112,19 @@ def publish_inventory(control: SqlControlStore, log: EventLog, tenant: str, now:
     at any time, any number of times, by any number of servers. Raises ``Unavailable``; the next run does the rest.
     """
     with control.read() as tx:
+        if snapshots.is_published(tx, KINDS, now):
+            return 0
+        upto = snapshots.position(tx, now)
         company = read_company(tx, tenant)
-        known_agents, known_users = snapshots.list_snapshots(tx, AGENTS), snapshots.list_snapshots(tx, USERS)
-    agents = list(_agents(company, known_agents))
-    users = list(_users(company, known_users))
-    published = snapshots.publish(control, log, AGENTS, agents, known_agents, tenant=tenant, now=now, pace=DAILY)
-    return published + snapshots.publish(control, log, USERS, users, known_users, tenant=tenant, now=now, pace=DAILY)
+        known_agents, known_users = (snapshots.list_snapshots(tx, kind) for kind in KINDS)
+    agents, users = list(_agents(company, known_agents)), list(_users(company, known_users))
+    done = [
+        snapshots.publish(control, log, AGENTS, agents, known_agents, tenant=tenant, now=now, pace=DAILY),
+        snapshots.publish(control, log, USERS, users, known_users, tenant=tenant, now=now, pace=DAILY),
+    ]
+    if all(outcome.is_complete for outcome in done):
+        snapshots.note_published(control, KINDS, upto)
+    return sum(outcome.published for outcome in done)
 
 
 def _agents(company: Company, known: Iterable[str]) -> Iterator[Subject]:

@@ -25,9 +25,10 @@ import sqlalchemy as sa
 
 from watchfloor.model.cases import Alert
 from watchfloor.storage.cases import alert_from
+from watchfloor.storage.changes import read_setting, write_setting
 from watchfloor.storage.log import DEFAULT_PART
 from watchfloor.storage.ports import EventLog, KeyedBatch
-from watchfloor.storage.schema import agent_version, alert, incident, inventory_snapshot
+from watchfloor.storage.schema import agent_version, alert, audit, incident, inventory_snapshot
 from watchfloor.storage.tables import TABLES
 
 if TYPE_CHECKING:
@@ -85,6 +86,15 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """How many things were published. Not ``is_complete``: somebody else published some of them at the same moment,
+    and perhaps as they were before."""
+
+    published: int
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How often. ``again``: a thing that did not change is repeated after this; None means never.
 
@@ -114,8 +124,8 @@ def publish(
     tenant: str,
     now: datetime,
     pace: Pace,
-) -> int:
-    """Append the rows of those ``subjects`` that are due; how many those were.
+) -> Outcome:
+    """Append the rows of those ``subjects`` that are due.
 
     ``subjects`` and ``known`` must have been read in one transaction, and ``now`` not after it. Safe to run twice, at
     the same moment, by any number of servers. Raises ``Unavailable`` if log or database does not answer; what was not
@@ -147,7 +157,7 @@ def publish(
             for claim in claims:
                 _settle(tx, kind, claim)
         published += len(claims)
-    return published
+    return Outcome(published, is_complete=published == len(due))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +239,50 @@ def _batches(claims: Sequence[_Claim], kind: str, tenant: str) -> Iterator[Keyed
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+# -- whether there is anything to do ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How much of what happened to control state has been published: the number of its last audit entry, and when."""
+
+    audit: int
+    at: datetime
+
+
+def position(tx: ControlTx, now: datetime) -> Position:
+    """Where control state stands."""
+    return Position(tx.connection.execute(sa.select(sa.func.max(audit.c.seq))).scalar() or 0, now)
+
+
+def is_published(tx: ControlTx, kinds: Sequence[str], now: datetime) -> bool:
+    """Whether nothing has happened since all things of ``kinds`` were looked at, a few minutes ago at most.
+
+    Every change to control state leaves an audit entry, so this is cheap to know; the minutes make sure all the same.
+    """
+    done = read_setting(tx, _setting(kinds))
+    if done is None:
+        return False
+    age = now - datetime.fromisoformat(done["at"])
+    s = inventory_snapshot
+    claimed = sa.select(s.c.key).where(s.c.kind.in_(kinds), s.c.hash.startswith(_CLAIM)).limit(1)
+    return (
+        timedelta(0) <= age < _LATE
+        and done["audit"] == position(tx, now).audit
+        and tx.connection.execute(claimed).first() is None
+    )
+
+
+def note_published(control: SqlControlStore, kinds: Sequence[str], upto: Position) -> None:
+    """Remember that all things of ``kinds`` have been published as they were at ``upto``."""
+    with control.tx(_ACTOR, audited=False) as tx:
+        write_setting(tx, _setting(kinds), {"audit": upto.audit, "at": upto.at.isoformat()})
+
+
+def _setting(kinds: Sequence[str]) -> str:
+    return f"published:{','.join(kinds)}"
 
 
 # -- what is read to be published ---------------------------------------------------------------------------------

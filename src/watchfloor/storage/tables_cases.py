@@ -41,7 +41,7 @@ ALERT_EVIDENCE: Final = Table(
         Column("AttackTechniques", "string", "Techniques, a JSON array."),
         Column("ServiceSource", "string", "Watchfloor."),
         Column("DetectionSource", "string", "The rule or detector that saw it."),
-        Column("EntityType", "string", "User, AIAgent, Tool, McpServer, Ip, Url or Event."),
+        Column("EntityType", "string", "User, AIAgent, Tool, McpServer, Session, Ip or Event."),
         Column("EvidenceRole", "string", "Impacted, Suspected or Related."),
         Column("EvidenceDirection", "string", "Source or Destination, where it has one."),
         Column("EntityId", "string", "The thing's id here."),
