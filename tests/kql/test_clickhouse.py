@@ -134,7 +134,7 @@ T | join kind=rightsemi O on Kind | project Label
 T | join kind=rightanti O on Kind | project Label
 T | join kind=inner (O | where isnull(Size)) on Size | project Name, Label
 T | union O | summarize count() by Kind
-union (T | project Kind, V = Size), (O | project Kind, V = Label) | sort by Kind asc
+union (T | project Kind, V = Size), (O | project Kind, V = Label)
 union withsource = Source T, O | summarize count() by Source
 let min = 4; let big = (t: (Size: long)) { t | where Size > min }; big(T) | count
 let f = (x: string) { strcat("<", x, ">") }; T | project f(Kind)

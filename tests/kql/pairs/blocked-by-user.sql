@@ -5,12 +5,12 @@
 WITH s1 AS (
   SELECT
     "Timestamp" AS c1,
-    "UserId" AS c15,
+    "UserId" AS c20,
     MAKE_TIMESTAMPTZ(
       EPOCH_US("Timestamp") - (
         EPOCH_US("Timestamp") + 62135596800000000
       ) % 300000000
-    ) AS c46
+    ) AS c68
   FROM "AgentActivity"
   WHERE
     "TenantId" IN ($p0)
@@ -19,23 +19,23 @@ WITH s1 AS (
     AND NOT COALESCE("HttpStatus" = 200, FALSE)
 ), s2 AS (
   SELECT
-    c15,
-    c46,
-    COUNT(*) AS c47,
-    MIN(c1) AS c48
+    c20,
+    c68,
+    COUNT(*) AS c69,
+    MIN(c1) AS c70
   FROM s1
   GROUP BY
-    c15,
-    c46
+    c20,
+    c68
 )
 SELECT
-  c15,
-  c46,
-  c47,
-  c48
+  c20,
+  c68,
+  c69,
+  c70
 FROM s2
 WHERE
-  c47 >= 3
+  c69 >= 3
 ORDER BY
-  c47 DESC,
-  c15 NULLS FIRST
+  c69 DESC,
+  c20 NULLS FIRST

@@ -1,7 +1,7 @@
 -- p0 = 'default'
 -- columns: Count:long
 SELECT
-  COUNT(*) AS c12
+  COUNT(*) AS c15
 FROM "AgentContent"
 WHERE
   "TenantId" IN ($p0)

@@ -8,8 +8,8 @@
 -- p7 = 'old'
 -- columns: Name:string, Took:string
 SELECT
-  CONCAT("AgentName", $p5, "ToolName") AS c46,
-  CASE WHEN "PolicyVersion" > 3 THEN $p6 ELSE $p7 END AS c47
+  CONCAT("AgentName", $p5, "ToolName") AS c68,
+  CASE WHEN "PolicyVersion" > 3 THEN $p6 ELSE $p7 END AS c69
 FROM "AgentActivity"
 WHERE
   "TenantId" IN ($p0)
