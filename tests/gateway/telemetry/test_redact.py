@@ -90,7 +90,7 @@ def test_the_quick_look_never_misses_what_the_guard_would_find(kind: secrets.Kin
         ("C:\\Users\\griffin\\Desktop\\plan.docx", "<path>/plan.docx"),
         ("C:\\Users\\griffin", "<path>"),
         ("C:\\Program Files\\Zava Agent\\agent.exe", "<path>/agent.exe"),
-        ("D:/work/agent/main.py", "<path>/main.py"),
+        ("D:/agents/billing/main.py", "<path>/main.py"),
         ("\\\\fileserver\\share\\secret\\plan.docx", "<path>/plan.docx"),
         ('{"cwd": "C:\\\\Users\\\\griffin\\\\src"}', '{"cwd": "<path>/src"}'),
         ("/tmp/a.sock /var/run/b.sock", "<path>/a.sock <path>/b.sock"),
