@@ -36,6 +36,8 @@ class Kind(StrEnum):
     APPROVAL = "approval"  # [hold id]
     SIGNING_KEY = "signing_key"  # [kid]
     SOURCE = "source"  # [telemetry source id]
+    TOOL_CARD = "tool_card"  # [server id/tool name]
+    DIRECTORY = "directory"  # [name of the list]
 
 
 @cache
@@ -162,6 +164,27 @@ class ToolFacts(Projected):
     is_blocked: bool = False
     allow_when_stale: bool = False
     """Admin's choice for read-only tools: allow and flag when the worker's state is older than its lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCard(Projected):
+    """What a tool's arguments are for (``guard.provenance.labels.Role`` by name), and how much is asked of them.
+
+    ``strictness``: balanced, careful or strict; empty means careful. ``trusted_fields``: patterns of field names in
+    its results that an administrator vouches for.
+    """
+
+    roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    strictness: str = ""
+    is_open_world: bool = True
+    trusted_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryNames(Projected):
+    """Names that the organisation knows by itself besides its users and domains: accounts, channels, partners."""
+
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
