@@ -133,7 +133,8 @@ def main() -> None:
                     worst = found.worst(strictness)
                     if worst is not None:
                         why[f"{step.tool} {worst.rule} {worst.argument} {worst.label}: {worst.value}"] += 1
-                conversation.read(ToolResult("", "bfcl", step.tool, step.result, step.arguments))
+                named = conversation.names(step.arguments)
+                conversation.read(ToolResult("", "bfcl", step.tool, step.result, named))
             counts["flagged tasks"] += flagged
         flags = counts["ask"] + counts["refuse"]
         print(

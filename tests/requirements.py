@@ -52,6 +52,11 @@ CLAIMS: tuple[Claim, ...] = (
           "the demo story proves it from outside; no canary in the product yet"),
     Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published.", True,
           "versions are kept; submission and approval are not built"),
+    # -- provenance -----------------------------------------------------------------------------------------------
+    Claim("provenance-untraced", "A destination that only running text of a tool ever named is refused before the call goes out."),
+    Claim("provenance-evidence", "The reason shows the whole way: tool result, field, excerpt, argument, and what could not be seen."),
+    Claim("provenance-workers", "What one gateway worker has heard, every worker of the host knows."),
+    Claim("provenance-tightens", "A worker that cannot read the state of a conversation refuses what it cannot trace."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

@@ -75,7 +75,8 @@ class Ours:
         return ACTIONS[found.outcome(self._strictness)], reason
 
     def observe(self, call: Call, value: Any) -> None:
-        self._conversation.read(ToolResult("", "dojo", call.tool, value, call.arguments))
+        named = self._conversation.names(call.arguments)
+        self._conversation.read(ToolResult("", "dojo", call.tool, value, named))
 
 
 class Text:

@@ -71,6 +71,7 @@ async def test_an_allowed_call_passes_and_a_blocked_one_does_not(guard: HttpGuar
     assert wire.to_server == [call(1, "lookup", {"key": "k"})]
     assert wire.to_client[0]["error"]["code"] == -32090 and wire.to_client[0]["id"] == 2
     await wire.server_says({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+    await eventually(lambda: len(wire.to_client) == 2, "the answer, once the gateway knows it")
     assert wire.to_client[1]["id"] == 1
     row = (await eventually(lambda: world.records("ToolCallCompleted"), "record of the end"))[0]
     assert (row["Status"], row["SourceDoor"]) == ("ok", "stdio")

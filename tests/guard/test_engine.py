@@ -26,7 +26,7 @@ def test_ordinary_call_is_allowed_without_reasons() -> None:
 
 def test_steps_stand_in_the_order_of_the_design() -> None:
     assert [step.name for step in STEPS] == [
-        "session", "agent", "tool", "access", "detectors", "policies", "budget", "hold",
+        "session", "agent", "tool", "access", "detectors", "provenance", "policies", "budget", "hold",
     ]  # fmt: skip
 
 
@@ -191,8 +191,8 @@ def test_large_but_ordinary_arguments_are_examined() -> None:
 
 def test_reasons_of_every_kind_have_a_documented_code() -> None:
     seen = {code for code, _ in REFUSALS} | {
-        "arguments_unreadable", "detector", "policy", "policy_error", "rate_exceeded", "held", "hold_expired",
-        "internal_error", "not_recorded",
+        "arguments_unreadable", "detector", "untraced_argument", "policy", "policy_error", "rate_exceeded", "held",
+        "hold_expired", "internal_error", "not_recorded",
     }  # fmt: skip
     assert seen == set(CODES)
 

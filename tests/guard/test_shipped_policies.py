@@ -18,8 +18,9 @@ BODIES = content.policies()
 IDS = [str(body["id"]) for body in BODIES]
 
 EXPECTED = {
-    "bulk-recipients", "external-recipient", "jailbreak-side-effect", "jailbreak-watch", "large-payment",
-    "maker-credential-write", "rate", "secret-exfiltration", "unpinned-side-effect",
+    "argument-to-confirm", "bulk-recipients", "external-recipient", "jailbreak-side-effect", "jailbreak-watch",
+    "large-payment", "maker-credential-write", "rate", "secret-exfiltration", "unpinned-side-effect",
+    "untraced-argument",
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ _MONTHS: Final = (
 _UNKNOWN_REASON: Final = ReasonMeaning(severity=Severity.LOW, tactic="Execution", techniques=())
 
 
-_JUDGED_BY_POLICY: Final = frozenset({"policy", "detector", "rate_exceeded"})
+_JUDGED_BY_POLICY: Final = frozenset({"policy", "detector", "untraced_argument", "rate_exceeded"})
 """Codes of reasons that carry a policy's own severity, tactic and techniques."""
 
 

@@ -45,6 +45,7 @@ PUBLIC_MESSAGES: Final[dict[str, str]] = {
     "scope_exceeded": "The agent may only read, and this tool has side effects.",
     "arguments_unreadable": "The arguments cannot be examined completely.",
     "detector": "The call was refused because of its content.",
+    "untraced_argument": "The call was refused because an argument comes from nobody who may say it. Ask the user.",
     "policy": "The call was refused by a policy of the organisation.",
     "policy_error": "The call was refused because a policy could not be evaluated.",
     "rate_exceeded": "The agent calls more often than it may.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import orjson
 
 from watchfloor.gateway import asgi
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
+from watchfloor.gateway.conversations import Conversations
 from watchfloor.gateway.decide import DecideDoor
 from watchfloor.gateway.enforce import Enforcer, Spool
 from watchfloor.gateway.flights import Flights
@@ -32,6 +34,7 @@ from watchfloor.gateway.state import Epoch, Reader, State, Unusable
 from watchfloor.gateway.tokens import TokenVerifier
 from watchfloor.gateway.upstream import Upstreams
 from watchfloor.model.ids import is_name
+from watchfloor.storage.conversations import ConversationFiles
 
 _LOG: Final = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
@@ -46,6 +49,8 @@ class GatewayConfig:
     base_url: str
     issuer: str
     holds_directory: Path
+    conversations_directory: Path | None = None
+    """Shared by the workers of this host; beside ``holds_directory`` unless said."""
     worker_id: str = "gateway-0"
     tenant: str = "default"
     lease_seconds: float = 5.0
@@ -95,6 +100,12 @@ class Gateway:
             config.holds_directory,
             timedelta(seconds=config.hold_seconds),
         )
+        self._conversations = Conversations(
+            ConversationFiles(
+                config.conversations_directory or config.holds_directory.with_name("conversations"),
+                hashlib.sha256(outside.derive("gateway conversations")).digest(),
+            )
+        )
         self.enforcer = Enforcer(
             state=self.state,
             verifier=TokenVerifier(config.issuer, base_url),
@@ -102,6 +113,7 @@ class Gateway:
             holds=self._holds,
             recorder=Recorder(config.tenant, config.worker_id),
             spool=outside.spool,
+            conversations=self._conversations,
             metrics=self.metrics,
             tenant=config.tenant,
             wait_durable=outside.wait_durable,
@@ -238,6 +250,7 @@ class Gateway:
                 if loop.time() - swept > _SWEEP_SECONDS:
                     swept = loop.time()
                     self._holds.sweep(self._now())
+                    self._conversations.sweep()
             except Exception:  # the tick must outlive whatever goes wrong in it
                 _LOG.exception("keeping state fresh failed")
             await asyncio.sleep(_TICK_SECONDS)

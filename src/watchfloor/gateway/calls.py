@@ -54,3 +54,7 @@ class Permit(Admission):
     verdict: Verdict
     arguments: Mapping[str, Any]
     started: float
+    conversation: str = ""
+    """The name under which what the tool answers is kept."""
+    is_named: bool = False
+    """Whether the user named what the call reads."""

@@ -1,7 +1,8 @@
 """``/guard/v1/…``: decisions for callers that make the call themselves (``mcp wrap``, frameworks, other gateways).
 
     POST /guard/v1/decide     may this call go out? The caller must not make it without an ``allow`` or ``redact``.
-    POST /guard/v1/complete   how a call ended that was allowed here
+    POST /guard/v1/complete   how a call ended that was allowed here, and what it answered
+    POST /guard/v1/observe    what the user said, and what tools answered that were not asked about here
     POST /guard/v1/tools      which of these tools may the agent see?
 
 Same token, same guard, same record as MCP calls; only the call itself is somebody else's. A refused call is an answer
@@ -25,9 +26,11 @@ from watchfloor.gateway.calls import CallRequest, Permit
 from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.mcp import protocol
 from watchfloor.gateway.mcp.headers import read_headers
+from watchfloor.gateway.mcp.hearing import said_by
 from watchfloor.gateway.mcp.rpc import Rejected
 from watchfloor.gateway.tokens import Token, TokenError
 from watchfloor.model.agents import ToolEffect
+from watchfloor.model.errors import Unavailable
 from watchfloor.model.ids import is_name
 from watchfloor.model.verdicts import Effect, Mode
 
@@ -77,6 +80,7 @@ class DecideDoor:
         self._routes: dict[str, Callable[[str, Token, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             "decide": self._decide,
             "complete": self._complete,
+            "observe": self._observe,
             "tools": self._tools,
         }
 
@@ -178,6 +182,8 @@ class DecideDoor:
         if status not in _STATUSES:
             raise _Wrong(f"'status' must be one of {', '.join(sorted(_STATUSES))}.")
         found = self._open.get(invocation_id)
+        if "result" in body:
+            self._hear(token, body, found)
         if found is None or (found[0].agent_id, found[0].user_id) != (token.agent_id, token.user_id):
             # Another worker decided it, or it is forgotten: its decision is on record, its end will not be.
             return {"recorded": False}
@@ -189,6 +195,30 @@ class DecideDoor:
             error_code=error_code if isinstance(error_code, int) and -(2**31) <= error_code < 2**31 else None,
             bytes_out=size if isinstance(size, int) and 0 <= size < 2**53 else 0,
         )
+        return {"recorded": True}
+
+    def _hear(self, token: Token, body: Mapping[str, Any], found: tuple[Token, Permit] | None) -> None:
+        """Keep a result, so that calls that follow from it can be traced. ``null``: too large to be told."""
+        said = body["result"]
+        value = said_by(said) if said is not None else None
+        try:
+            if found is not None and (found[0].agent_id, found[0].user_id) == (token.agent_id, token.user_id):
+                self._enforcer.heard(found[1], value, is_known=value is not None)
+            else:
+                tool = _text(body, "tool", required=True)
+                conversation = _text(body, "conversation_id")
+                self._enforcer.listen(token, conversation, (), tool, value, is_known=value is not None)
+        except Unavailable as error:
+            raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
+
+    async def _observe(self, address: str, token: Token, body: Mapping[str, Any]) -> dict[str, Any]:
+        self._enforcer.admit(token, address, "decide", needs_credential=False)
+        try:
+            self._enforcer.listen(token, _text(body, "conversation_id"), _turns(body))
+        except Unavailable as error:
+            raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
+        if "result" in body:
+            self._hear(token, body, None)
         return {"recorded": True}
 
     async def _tools(self, address: str, token: Token, body: Mapping[str, Any]) -> dict[str, Any]:

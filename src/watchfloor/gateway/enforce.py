@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 from watchfloor.gateway.answers import Refusal, RefusalKind
 from watchfloor.gateway.calls import Admission, CallRequest, Permit
+from watchfloor.gateway.conversations import Conversations
 from watchfloor.gateway.counters import Activity
 from watchfloor.gateway.holds import Hold, Holds
 from watchfloor.gateway.metrics import Metrics
@@ -35,6 +36,9 @@ from watchfloor.guard.case import Case
 from watchfloor.guard.content import Limits, examine
 from watchfloor.guard.context import Context
 from watchfloor.guard.engine import decide
+from watchfloor.guard.provenance.cards import strictness_of
+from watchfloor.guard.provenance.conversation import ToolResult
+from watchfloor.guard.provenance.trace import Trace, trace, untraced
 from watchfloor.model.activity import Approval, Counters, Invocation
 from watchfloor.model.agents import PinState, Scope, ServerState, ToolEffect
 from watchfloor.model.errors import Unavailable
@@ -61,7 +65,19 @@ class Spool(Protocol):
 class _Judged:
     """What came of judging one call."""
 
-    __slots__ = ("approval", "authorization", "claimed", "facts", "invocation", "micros", "pending", "verdict")
+    __slots__ = (
+        "approval",
+        "authorization",
+        "claimed",
+        "conversation",
+        "facts",
+        "invocation",
+        "is_named",
+        "micros",
+        "pending",
+        "trace",
+        "verdict",
+    )
 
     facts: Facts
     verdict: Verdict
@@ -73,6 +89,9 @@ class _Judged:
         self.claimed: str | None = None
         self.authorization: str | None = None
         self.micros = 0.0
+        self.conversation = ""
+        self.is_named = False
+        self.trace: Trace | None = None
 
 
 class Enforcer:
@@ -87,6 +106,7 @@ class Enforcer:
         holds: Holds,
         recorder: Recorder,
         spool: Spool,
+        conversations: Conversations,
         metrics: Metrics,
         tenant: str,
         wait_durable: Callable[[], Awaitable[None]] | None = None,
@@ -96,6 +116,7 @@ class Enforcer:
         self.state, self.metrics = state, metrics
         self._verifier, self._credentials, self._holds = verifier, credentials, holds
         self._recorder, self._spool, self._tenant = recorder, spool, tenant
+        self._conversations = conversations
         self._wait_durable, self._now, self._clock = wait_durable, now, clock
         self._activity = Activity()
         self._allowance = Allowance()
@@ -210,6 +231,7 @@ class Enforcer:
                 hold=hold,
                 released_by=judged.claimed,
                 decision_us=judged.micros,
+                trace=judged.trace,
                 fragments=None if policies is None else policies.fragments,
             )
             # Ends of earlier calls ride along: one write, and the shipper has fewer records to open.
@@ -238,7 +260,16 @@ class Enforcer:
         if verdict.effect is Effect.REDACT:
             arguments = redact.apply(arguments, verdict.redactions)
         return Permit(
-            server, judged.authorization, still_allowed, invocation, judged.facts, verdict, arguments, started
+            server,
+            judged.authorization,
+            still_allowed,
+            invocation,
+            judged.facts,
+            verdict,
+            arguments,
+            started,
+            judged.conversation,
+            judged.is_named,
         )
 
     def _judge(self, request: CallRequest, started: float) -> _Judged:
@@ -268,14 +299,15 @@ class Enforcer:
             token.may_write,
         )
         before = time.perf_counter()
-        verdict = decide(invocation, Context(facts, state.policies))
+        self._trace(judged, request, facts)
+        verdict = decide(invocation, Context(facts, state.policies, judged.trace))
         if judged.approval is not None and verdict.effect.lets_the_call_out:
             if self._holds.claim(judged.approval.hold_id):
                 judged.claimed = judged.approval.hold_id
             else:
                 # Used before: an approval lets one call out, so this one asks anew.
                 facts = dataclasses.replace(facts, approval=None)
-                verdict = decide(invocation, Context(facts, state.policies))
+                verdict = decide(invocation, Context(facts, state.policies, judged.trace))
         seconds = time.perf_counter() - before
         self.metrics.decision.observe(seconds)
         judged.micros = round(seconds * 1e6, 1)
@@ -287,6 +319,36 @@ class Enforcer:
                 verdict = _overruled(verdict, "internal_error", "credential", str(error))
         judged.facts, judged.verdict = facts, verdict
         return judged
+
+    def _trace(self, judged: _Judged, request: CallRequest, facts: Facts) -> None:
+        """Where the arguments came from. What cannot be traced is refused where it matters, never passed over."""
+        invocation, state = judged.invocation, self.state
+        card = state.cards.get((invocation.server_id, invocation.tool))
+        effect = facts.tool.effect if facts.tool is not None else ToolEffect.UNKNOWN
+        judged.conversation = self._conversation_name(invocation)
+        try:
+            conversation = self._conversations.at(judged.conversation, invocation.user_turns)
+            judged.is_named = conversation.names(invocation.arguments)
+            if request.pseudo_effect is None:
+                # Resources and prompts are asked for at the server that offers them: nothing leaves for elsewhere.
+                judged.trace = trace(
+                    invocation.tool,
+                    invocation.arguments,
+                    effect,
+                    card,
+                    conversation,
+                    state.directory,
+                    strictness_of(card),
+                )
+        except Exception:
+            _LOG.exception("a call could not be traced")
+            judged.trace = untraced(effect, strictness_of(card))
+
+    def _conversation_name(self, invocation: Invocation) -> str:
+        """Whose conversation it is, and which. Nobody can name a conversation of somebody else."""
+        # A caller that does not say which conversation this is has one for each sign-in.
+        which = f"c:{invocation.conversation_id}" if invocation.conversation_id else f"s:{invocation.session_id}"
+        return "\n".join((invocation.tenant, invocation.agent_id, invocation.user_id or "", which))
 
     def _hold_for(self, judged: _Judged) -> Hold:
         """The hold that the caller already waits for, or a new one."""
@@ -356,6 +418,49 @@ class Enforcer:
             parent_agent_id=token.parent_agent_id or request.parent_agent,
             trace_id=request.trace_id,
         )
+
+    # -- what was read --------------------------------------------------------------------------------------------
+
+    def expect(self, permit: Permit) -> None:
+        """Note that an answer is about to reach the caller piece by piece. Raises ``Unavailable``."""
+        self._conversations.expect(permit.conversation, permit.invocation.id)
+
+    def heard(self, permit: Permit, value: Any, *, is_known: bool = True) -> None:
+        """Keep what a tool answered, before the caller gets it. ``is_known``: False if it is too large or no JSON.
+
+        Raises ``Unavailable``: then the caller must not get it.
+        """
+        invocation = permit.invocation
+        result = None
+        if is_known:
+            card = self.state.cards.get((invocation.server_id, invocation.tool))
+            trusted = card.trusted_fields if card is not None else ()
+            result = ToolResult(
+                invocation.id, invocation.server_id, invocation.tool, value, permit.is_named, tuple(trusted)
+            )
+        self._conversations.heard(permit.conversation, result, invocation.id)
+
+    def listen(
+        self,
+        token: Token,
+        conversation_id: str,
+        turns: tuple[str, ...],
+        tool: str = "",
+        value: Any = None,
+        *,
+        is_known: bool = True,
+    ) -> None:
+        """Keep what somebody tells who makes calls elsewhere: the user's words, and what a tool answered, if any.
+
+        Raises ``Unavailable``.
+        """
+        request = CallRequest("decide", token, tool, {}, conversation_id=conversation_id)
+        invocation = self._invocation(request, new_id("inv"), self._now())
+        name = self._conversation_name(invocation)
+        self._conversations.at(name, turns)
+        if tool:
+            result = ToolResult(invocation.id, token.server_id, tool, value) if is_known else None
+            self._conversations.heard(name, result, invocation.id)
 
     # -- what came of it ------------------------------------------------------------------------------------------
 

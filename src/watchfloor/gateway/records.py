@@ -16,6 +16,7 @@ import orjson
 from watchfloor.gateway.holds import Hold
 from watchfloor.gateway.tokens import Token
 from watchfloor.guard import codec
+from watchfloor.guard.provenance.trace import Trace
 from watchfloor.model.activity import Invocation
 from watchfloor.model.facts import Facts
 from watchfloor.model.ids import new_id
@@ -89,6 +90,7 @@ class Recorder:
         hold: Hold | None,
         released_by: str | None,
         decision_us: float,
+        trace: Trace | None = None,
         fragments: codec.Fragments | None = None,
     ) -> bytes:
         """``ToolCallDecided`` with its content: two entries of one record, to be put between brackets.
@@ -126,7 +128,7 @@ class Recorder:
             "ConversationId": invocation.conversation_id,
             "AgentId": invocation.agent_id,
             "Kind": "invocation",
-            "Content": _content(invocation, verdict),
+            "Content": _content(invocation, verdict, trace),
         }
         rows = ({"t": "AgentActivity", "r": row}, {"t": "AgentContent", "r": content})
         return b",".join([orjson.dumps(row) for row in rows])
@@ -216,8 +218,9 @@ class Recorder:
         row["ActingMode"] = token.mode.acting_mode.value
 
 
-def _content(invocation: Invocation, verdict: Verdict) -> str:
+def _content(invocation: Invocation, verdict: Verdict, trace: Trace | None) -> str:
     """The invocation as decided on."""
     if any(reason.code == "arguments_unreadable" for reason in verdict.reasons):
-        return codec.dump_invocation(invocation).decode()
-    return codec.canonical(invocation).decode()
+        return codec.dump_with_trace(invocation, trace).decode()
+    body = codec.canonical(invocation)
+    return (body if trace is None else body[:-1] + b',"trace":' + codec.canonical(trace) + b"}").decode()

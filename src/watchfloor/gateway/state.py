@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from watchfloor.guard.policy import PolicySet
+from watchfloor.guard.provenance.directory import Directory
 from watchfloor.model.activity import Approval, Counters
 from watchfloor.model.agents import PinState, Scope
 from watchfloor.model.errors import WatchfloorError
@@ -25,6 +26,7 @@ from watchfloor.model.facts import (
     ApprovalFacts,
     BindingFacts,
     CredentialFacts,
+    DirectoryNames,
     Facts,
     Kind,
     Organization,
@@ -33,6 +35,7 @@ from watchfloor.model.facts import (
     ServerFacts,
     SigningKey,
     TokenFacts,
+    ToolCard,
     ToolFacts,
     UserFacts,
 )
@@ -110,6 +113,9 @@ class State:
         self.users: dict[str, UserFacts] = {}
         self.servers: dict[str, ServerFacts] = {}
         self.tools: dict[tuple[str, str], ToolFacts] = {}
+        self.cards: dict[tuple[str, str], ToolCard] = {}
+        self.directory = Directory()
+        self._names: dict[str, tuple[str, ...]] = {}
         self.bindings: dict[tuple[str, str], dict[str, BindingFacts]] = {}
         self.approvals: dict[str, Approval] = {}
         self.keys: dict[str, SigningKey] = {}
@@ -196,6 +202,11 @@ class State:
         elif kind is Kind.BINDING:
             agent, server, tool = key.split("/", 2)
             _put(self.bindings.setdefault((agent, server), {}), tool, BindingFacts, body)
+        elif kind is Kind.TOOL_CARD:
+            server, _, tool = key.partition("/")
+            _put(self.cards, (server, tool), ToolCard, body)
+        elif kind is Kind.DIRECTORY:
+            self._know(f"list/{key}", DirectoryNames.from_json(body).names if body is not None else ())
         elif kind is Kind.CREDENTIAL:
             self._secrets.pop(key, None)
             if body is not None:
@@ -212,9 +223,22 @@ class State:
                 self.approvals[key] = Approval(key, found.payload_hash, found.expires_at, found.approved is True)
         elif kind is Kind.ORGANIZATION:
             self.organization = Organization.from_json(body) if body is not None else Organization()
+            self.directory.use_domains(self.organization.domains)
         elif kind is not Kind.SOURCE:  # telemetry is the receivers' business
             table, cls = _TABLES[kind]
             _put(getattr(self, table), key, cls, body)
+            if kind is Kind.USER:
+                user = self.users.get(key)
+                self._know(f"user/{key}", (user.upn, user.name) if user is not None and user.is_enabled else ())
+
+    def _know(self, source: str, names: tuple[str, ...]) -> None:
+        """Put ``names`` into the directory, in place of what ``source`` had there."""
+        for name in self._names.pop(source, ()):
+            self.directory.remove(name)
+        if names:
+            self._names[source] = names
+            for name in names:
+                self.directory.add(name)
 
     def _build_policies(self) -> None:
         self.policies = None

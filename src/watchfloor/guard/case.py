@@ -19,6 +19,7 @@ from watchfloor.model.verdicts import Effect, Mode, Reason, Redaction, Signal
 if TYPE_CHECKING:
     from watchfloor.guard.detectors.finding import Finding
     from watchfloor.guard.policy import PolicySet
+    from watchfloor.guard.provenance.trace import Trace
 
 
 class Case:
@@ -36,6 +37,7 @@ class Case:
         "reasons",
         "redactions",
         "signals",
+        "trace",
         "unreadable",
     )
 
@@ -45,15 +47,23 @@ class Case:
     content: Content
     findings: list[Finding]
     signals: tuple[Signal, ...]
+    trace: Trace | None
 
     def __init__(
-        self, invocation: Invocation, facts: Facts, policies: PolicySet, content: Content, unreadable: str
+        self,
+        invocation: Invocation,
+        facts: Facts,
+        policies: PolicySet,
+        content: Content,
+        unreadable: str,
+        trace: Trace | None = None,
     ) -> None:
         self.invocation = invocation
         self.facts = facts
         self.policies = policies
         self.content = content
         self.unreadable = unreadable
+        self.trace = trace
         self.reasons: list[Reason] = []
         self.findings = []
         self.signals = ()

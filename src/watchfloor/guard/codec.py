@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from watchfloor.guard.content import UNREADABLE_KEY, Limits, Unreadable, examine
+from watchfloor.guard.provenance.trace import Trace
 from watchfloor.model.activity import Invocation
 from watchfloor.model.agents import TokenMode
 from watchfloor.model.facts import Facts, Projected
@@ -88,6 +89,18 @@ def load_invocation(record: bytes | str | Mapping[str, Any]) -> Invocation:
     body["user_turns"] = tuple(body.get("user_turns", ()))
     known = {field.name for field in dataclasses.fields(Invocation)}
     return Invocation(**{name: value for name, value in body.items() if name in known})
+
+
+def dump_with_trace(invocation: Invocation, trace: Trace | None, limits: Limits = Limits()) -> bytes:  # noqa: B008
+    """The invocation as recorded, and beside its members what is known of where its arguments came from."""
+    body = dump_invocation(invocation, limits)
+    return body if trace is None else body[:-1] + b',"trace":' + canonical(trace) + b"}"
+
+
+def load_trace(record: bytes | str | Mapping[str, Any]) -> Trace | None:
+    """The trace that was dumped with an invocation, if there was one. Raises like ``load_invocation``."""
+    body = _parse(record).get("trace")
+    return None if body is None else Trace.from_json(body)
 
 
 # -- facts --------------------------------------------------------------------------------------------------------
@@ -191,15 +204,23 @@ def load_verdict(record: bytes | str | Mapping[str, Any]) -> Verdict:
 # -- hashes -------------------------------------------------------------------------------------------------------
 
 
-def input_hash(invocation: Invocation, facts: Facts, policy_set: str, fragments: Fragments | None = None) -> str:
+def input_hash(
+    invocation: Invocation,
+    facts: Facts,
+    policy_set: str,
+    fragments: Fragments | None = None,
+    trace: Trace | None = None,
+) -> str:
     """SHA-256 over everything that a decision depends on; ``fragments`` only makes it faster."""
     try:
         digest = hashlib.sha256(b"[")
         digest.update(orjson.dumps(invocation, default=_default, option=orjson.OPT_SORT_KEYS))
-        digest.update(b"," + dump_facts(facts, fragments) + b',"' + policy_set.encode() + b'"]')
+        digest.update(b"," + dump_facts(facts, fragments) + b',"' + policy_set.encode() + b'"')
+        digest.update(b"]" if trace is None else b"," + canonical(trace) + b"]")
         return digest.hexdigest()
     except TypeError:
-        return hashlib.sha256(canonical([invocation, facts, policy_set])).hexdigest()
+        values = [invocation, facts, policy_set] if trace is None else [invocation, facts, policy_set, trace]
+        return hashlib.sha256(canonical(values)).hexdigest()
 
 
 def payload_hash(invocation: Invocation) -> str:

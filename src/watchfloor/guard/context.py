@@ -9,12 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from watchfloor.guard.policy import PolicySet
+from watchfloor.guard.provenance.trace import Trace
 from watchfloor.model.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The facts and the published policies. No policy set at all (``None``) means: refuse."""
+    """The facts and the published policies. No policy set at all (``None``) means: refuse.
+
+    ``trace``: where the arguments came from; None where nobody traces, as when a policy is tried out.
+    """
 
     facts: Facts
     policies: PolicySet | None
+    trace: Trace | None = None

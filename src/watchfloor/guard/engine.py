@@ -16,6 +16,7 @@ from watchfloor.guard.case import Case
 from watchfloor.guard.content import UNREADABLE_KEY, Unreadable, examine
 from watchfloor.guard.context import Context
 from watchfloor.guard.policy import PolicySet
+from watchfloor.guard.provenance.trace import Trace
 from watchfloor.guard.reasons import CODES
 from watchfloor.model.activity import Invocation
 from watchfloor.model.facts import Facts
@@ -36,6 +37,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("tool", "Is the tool what was approved, and granted to this agent so far?", steps.check_tool),
     Step("access", "Are user and agent safe enough?", steps.check_access),
     Step("detectors", "What is in the content, and which policies mind?", judgement.run_detectors),
+    Step("provenance", "Where did the arguments come from?", judgement.check_provenance),
     Step("policies", "What does the organisation not want?", judgement.apply_policies),
     Step("budget", "Is it too much in this time?", judgement.check_budget),
     Step("hold", "Has a human answered?", judgement.resolve_holds),
@@ -52,7 +54,7 @@ def decide(invocation: Invocation, context: Context) -> Verdict:
     INVARIANT: whatever goes wrong in here is a block. No answer is never an allow.
     """
     try:
-        return _decide(invocation, context.facts, context.policies)
+        return _decide(invocation, context.facts, context.policies, context.trace)
     except Exception as error:  # see the invariant: nothing may escape
         return _failed(invocation, context, error)
 
@@ -65,10 +67,11 @@ def replay(
     With the policy set that the record names, it equals the recorded verdict. Raises ``ValueError``, ``TypeError`` or
     ``KeyError`` when the record cannot be read.
     """
-    return decide(codec.load_invocation(invocation), Context(codec.load_facts(facts), policies))
+    trace = codec.load_trace(invocation)
+    return decide(codec.load_invocation(invocation), Context(codec.load_facts(facts), policies, trace))
 
 
-def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None) -> Verdict:
+def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None, trace: Trace | None) -> Verdict:
     known_policies = policies if policies is not None else _NO_POLICIES
     unreadable = ""
     try:
@@ -77,8 +80,8 @@ def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None) ->
         unreadable = str(error)
         content = examine({}, invocation.user_turns, known_policies.limits)
         invocation = replace(invocation, arguments={UNREADABLE_KEY: unreadable})
-    input_hash = codec.input_hash(invocation, facts, known_policies.hash, known_policies.fragments)
-    case = Case(invocation, facts, known_policies, content, unreadable)
+    input_hash = codec.input_hash(invocation, facts, known_policies.hash, known_policies.fragments, trace)
+    case = Case(invocation, facts, known_policies, content, unreadable, trace)
     if policies is None:
         case.refuse("policy_error", "policies", detail={"because": "no policies are loaded"})
     for run in _RUN:
@@ -117,7 +120,7 @@ def _failed(invocation: Invocation, context: Context, error: Exception) -> Verdi
     )
     policy_set = getattr(getattr(context, "policies", None), "hash", "")
     try:
-        digest = codec.input_hash(codec.readable(invocation), context.facts, policy_set)
+        digest = codec.input_hash(codec.readable(invocation), context.facts, policy_set, trace=context.trace)
     except Exception:
         digest = ""  # what cannot even be written down cannot be decided again
     return Verdict(Effect.BLOCK, Effect.BLOCK, (reason,), (), (), digest, policy_set)

@@ -7,6 +7,7 @@ attempts are a finding of their own. Policies run when every fact that they may 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Final
 
 from watchfloor.guard import expression, names
@@ -17,6 +18,8 @@ from watchfloor.guard.detectors.secrets import mask
 from watchfloor.guard.policy import Group, Policy, Reach
 from watchfloor.guard.policy_body import STEPS as POLICY_STEPS
 from watchfloor.guard.policy_body import fill
+from watchfloor.guard.provenance.labels import Outcome
+from watchfloor.guard.provenance.trace import Trace
 from watchfloor.guard.reasons import CODES
 from watchfloor.model.verdicts import Effect, Mode, Reason
 
@@ -41,6 +44,12 @@ def run_detectors(case: Case) -> None:
         )
     case.matches = _matches(case)
     case.reasons += case.matches.get("detectors", ())
+
+
+def check_provenance(case: Case) -> None:
+    """Did somebody who may say so say what the arguments say?"""
+    if case.matches:
+        case.reasons += case.matches.get("provenance", ())
 
 
 def apply_policies(case: Case) -> None:
@@ -180,7 +189,7 @@ def _failure(policy: Policy, error: str) -> Reason:
 
 def _reason(policy: Policy, case: Case) -> Reason:
     effect = policy.effect
-    detail = policy.detail
+    detail: Mapping[str, Any] = policy.detail
     if effect is Effect.REDACT:
         wanted = [
             finding for finding in case.findings if finding.in_arguments and finding.signal.detector in policy.redact
@@ -192,6 +201,8 @@ def _reason(policy: Policy, case: Case) -> Reason:
             detail = {**detail, "redaction": "not possible"}
         elif policy.mode is Mode.ENFORCE:
             case.redactions += redactions
+    if case.trace is not None and any(name.startswith("provenance.") for name in policy.condition.names):
+        detail = {**detail, "provenance": _evidence(case.trace)}
     return Reason(
         "held" if effect is Effect.HOLD else POLICY_STEPS[policy.step],
         policy.step,
@@ -203,6 +214,21 @@ def _reason(policy: Policy, case: Case) -> Reason:
         policy.version,
         detail,
     )
+
+
+def _evidence(trace: Trace) -> dict[str, Any]:
+    """The way of each argument that was not good enough, and what could not be seen: fit to stand in metadata."""
+    return {
+        "sees_user": trace.sees_user,
+        "sees_results": trace.sees_results,
+        "is_complete": trace.is_complete,
+        "strictness": trace.strictness,
+        "findings": [
+            dataclasses.asdict(finding)
+            for finding in trace.findings
+            if finding.outcome(trace.strictness) is not Outcome.ALLOW
+        ],
+    }
 
 
 def _message(policy: Policy, case: Case) -> str:

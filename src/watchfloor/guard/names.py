@@ -11,6 +11,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from watchfloor.guard.provenance.labels import Label, Outcome, Strictness
 from watchfloor.model.agents import (
     ActingMode,
     CredentialOwner,
@@ -68,6 +69,20 @@ def _categories(case: Case, *, in_arguments: bool | None) -> list[str]:
     if not case.findings:
         return []
     return sorted({f.signal.category for f in case.findings if in_arguments is None or f.in_arguments is in_arguments})
+
+
+def _outcome_at(strictness: Strictness) -> Callable[[Case], str]:
+    return lambda case: case.trace.outcome(strictness) if case.trace is not None else "allow"
+
+
+def _story(case: Case) -> str:
+    if case.trace is None:
+        return ""
+    worst = case.trace.worst(case.trace.strictness)
+    if worst is None:
+        return "" if case.trace.outcome(case.trace.strictness) == "allow" else "the arguments could not be traced"
+    unseen = "" if case.trace.sees_user else "the user's words were not to be seen: "
+    return unseen + ("" if case.trace.is_complete else "not everything read is known: ") + worst.story
 
 
 def _user(case: Case, member: str) -> str:
@@ -255,6 +270,54 @@ NAMES: Final[tuple[Name, ...]] = (
         "The highest severity among the signals; empty when there are none.",
         _highest_severity,
         ("", *_values(Severity)),
+    ),
+    Name(
+        "provenance.outcome",
+        STRING,
+        "What the origins of the arguments suggest, at the tool's own strictness; `allow` where nobody traced them.",
+        lambda c: c.trace.outcome(c.trace.strictness) if c.trace is not None else "allow",
+        _values(Outcome),
+    ),
+    *(
+        Name(
+            f"provenance.{strictness.value}",
+            STRING,
+            f"The same for a tool that is {strictness.value}, whatever this one is.",
+            _outcome_at(strictness),
+            _values(Outcome),
+        )
+        for strictness in Strictness
+    ),
+    Name(
+        "provenance.labels",
+        STRINGS,
+        "Where arguments came from that are not good enough for every tool.",
+        lambda c: sorted({finding.label.value for finding in c.trace.findings}) if c.trace is not None else [],
+        _values(Label),
+    ),
+    Name(
+        "provenance.arguments",
+        STRINGS,
+        "Their paths, such as `arguments.to[0]`.",
+        lambda c: [finding.argument for finding in c.trace.findings] if c.trace is not None else [],
+    ),
+    Name(
+        "provenance.sees_user",
+        BOOL,
+        "Whether the user's words were known when the arguments were traced.",
+        lambda c: c.trace is not None and c.trace.sees_user,
+    ),
+    Name(
+        "provenance.is_complete",
+        BOOL,
+        "Whether everything that the agent has read through the gateway was known.",
+        lambda c: c.trace is not None and c.trace.is_complete,
+    ),
+    Name(
+        "provenance.story",
+        STRING,
+        "The way of the worst argument, for messages: tool result, field, excerpt, argument.",
+        _story,
     ),
     Name(
         "counters.calls_last_minute",

@@ -17,7 +17,12 @@ from watchfloor.model.ids import is_name
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.verdicts import Effect, Mode, Severity
 
-STEPS: Final = {"detectors": "detector", "policies": "policy", "budget": "rate_exceeded"}
+STEPS: Final = {
+    "detectors": "detector",
+    "provenance": "untraced_argument",
+    "policies": "policy",
+    "budget": "rate_exceeded",
+}
 """Where a policy may count, and the reason code that it gives there."""
 
 REDACTING_DETECTORS: Final = ("secrets",)
@@ -203,8 +208,10 @@ def _given(value: Any, where: str) -> list[Problem]:
         at = f"{where}.{key}"
         if key not in GIVEN:
             problems.append(Problem(at, "there is no such member.", did_you_mean(str(key), GIVEN) or _known(GIVEN)))
-        elif key == "user_turns":
+        elif key in ("user_turns", "directory"):
             problems += _list_of(_text)(inner, at)
+        elif key == "read":
+            problems += _list_of(_read)(inner, at)
         elif key == "user" and inner is None:
             continue  # the agent acts as itself
         elif not isinstance(inner, Mapping):
@@ -228,6 +235,12 @@ def _truth(value: Any, where: str) -> list[Problem]:
     return [] if isinstance(value, bool) else [Problem(where, "must be true or false.")]
 
 
+def _read(value: Any, where: str) -> list[Problem]:
+    if isinstance(value, Mapping) and set(value) <= {"tool", "arguments", "result"} and "result" in value:
+        return []
+    return [Problem(where, "must be a mapping.", "Write `{tool: NAME, arguments: {...}, result: ...}`.")]
+
+
 def _facts(**checks: Callable[[Any, str], list[Problem]]) -> tuple[Member, ...]:
     return tuple(Member(name, "", check) for name, check in checks.items())
 
@@ -235,6 +248,8 @@ def _facts(**checks: Callable[[Any, str], list[Problem]]) -> tuple[Member, ...]:
 GIVEN: Final[dict[str, tuple[Member, ...]]] = {
     "args": (),
     "user_turns": (),
+    "read": (),
+    "directory": (),
     "organization": _facts(name=_optional_text, domains=_list_of(_text)),
     "agent": _facts(
         id=_text,
@@ -297,7 +312,8 @@ MEMBERS: Final = (
     Member("techniques", "MITRE ATT&CK or ATLAS techniques.", _list_of(_technique)),
     Member(
         "step",
-        "When it counts: `policies` (default), `detectors` (for `signals.*`), `budget` (reason code rate_exceeded).",
+        "When it counts: `policies` (default), `detectors` (for `signals.*`), `provenance` (for `provenance.*`, reason "
+        "code untraced_argument), `budget` (reason code rate_exceeded).",
         _one_of(STEPS),
     ),
     Member(

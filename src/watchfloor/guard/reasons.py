@@ -42,6 +42,9 @@ CODES: Final[dict[str, Code]] = {
     "agent_risk": Code(Severity.HIGH, "The agent's risk is high."),
     "arguments_unreadable": Code(Severity.MEDIUM, "The arguments cannot be examined completely."),
     "detector": Code(Severity.HIGH, "A policy about what the detectors saw applies."),
+    "untraced_argument": Code(
+        Severity.HIGH, "An argument comes from nowhere that may say it: neither the user nor the directory named it."
+    ),
     "policy": Code(Severity.MEDIUM, "A policy of the organisation applies."),
     "policy_error": Code(Severity.HIGH, "A policy could not be evaluated.", is_retryable=True),
     "rate_exceeded": Code(Severity.MEDIUM, "The agent calls more often than it may.", is_retryable=True),

@@ -15,6 +15,10 @@ from watchfloor.guard.context import Context
 from watchfloor.guard.engine import decide
 from watchfloor.guard.policy import PolicySet
 from watchfloor.guard.policy_body import effects
+from watchfloor.guard.provenance.conversation import Conversation, ToolResult
+from watchfloor.guard.provenance.directory import Directory
+from watchfloor.guard.provenance.labels import Strictness
+from watchfloor.guard.provenance.trace import Trace, trace
 from watchfloor.model.activity import Counters, Invocation
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, TokenMode, ToolEffect
 from watchfloor.model.errors import InputError
@@ -69,7 +73,23 @@ def run_tests(body: Mapping[str, Any], others: Iterable[PolicyFacts] = ()) -> li
 def try_row(given: Mapping[str, Any], policies: PolicySet, effect: ToolEffect = ToolEffect.READ) -> Verdict:
     """The verdict on the call that ``given`` describes; ``effect`` is the tool's unless the row says."""
     invocation, facts = ordinary_call(given, effect)
-    return decide(invocation, Context(facts, policies))
+    return decide(invocation, Context(facts, policies, _trace(given, invocation, facts)))
+
+
+def _trace(given: Mapping[str, Any], invocation: Invocation, facts: Facts) -> Trace | None:
+    """Where the arguments came from, in a row that says what the agent has ``read``."""
+    if "read" not in given:
+        return None
+    conversation = Conversation()
+    conversation.say(invocation.user_turns)
+    for number, result in enumerate(given["read"]):
+        named = conversation.names(result.get("arguments") or {})
+        read = ToolResult(f"inv_{number}", invocation.server_id, result.get("tool", "read"), result["result"], named)
+        conversation.read(read)
+    directory = Directory(given.get("directory") or (), facts.organization.domains)
+    assert facts.tool is not None, "an ordinary call has a tool"
+    arguments, effect = invocation.arguments, facts.tool.effect
+    return trace(invocation.tool, arguments, effect, None, conversation, directory, Strictness.CAREFUL)
 
 
 def ordinary_call(given: Mapping[str, Any], effect: ToolEffect = ToolEffect.READ) -> tuple[Invocation, Facts]:

@@ -19,6 +19,7 @@ from watchfloor.gateway.flights import DISCONNECTED, DRAINING, Ended, Flights
 from watchfloor.gateway.mcp import headers as wire
 from watchfloor.gateway.mcp import protocol, rpc
 from watchfloor.gateway.mcp.exchange import Exchange
+from watchfloor.gateway.mcp.hearing import Hearing
 from watchfloor.gateway.mcp.protocol import Era, Handling, Message
 from watchfloor.gateway.mcp.relay import DOOR, AnswerRelay, Result, Tools
 from watchfloor.gateway.mcp.rpc import Rejected, RequestId
@@ -153,7 +154,9 @@ class McpDoor:
             headers.update(wire.param_headers(ex.headers, message.arguments, permit.arguments))
             headers["watchfloor-invocation"] = permit.invocation.id
             body = message.with_arguments(permit.arguments)
-            result = await self._forward(ex, permit, "POST", headers, body, is_stream=is_stream)
+            # An endless stream says that something has changed, not what it says now.
+            hearing = None if is_stream else Hearing(self._enforcer, permit)
+            result = await self._forward(ex, permit, "POST", headers, body, is_stream=is_stream, hearing=hearing)
         except UpstreamError as error:
             code = error.code
             result.status = "timeout" if error.is_timeout else "error"
@@ -242,13 +245,14 @@ class McpDoor:
         *,
         tools: Tools | None = None,
         is_stream: bool = False,
+        hearing: Hearing | None = None,
     ) -> Result:
         """Send upstream, give the answer to the caller. Raises ``UpstreamError``; ``Ended`` for a permitted call."""
         try:
             with self._flights.begin(ex.receive, admission.still_allowed, is_stream=is_stream) as flight:
                 response = await self._upstreams.open(method, admission.server, headers, body, endless=is_stream)
                 try:
-                    return await self._relay.answer(ex, flight, response, tools)
+                    return await self._relay.answer(ex, flight, response, tools, hearing)
                 except FAILURES as error:
                     raise failure(error) from error
                 finally:

@@ -18,6 +18,7 @@ from watchfloor.gateway.flights import Flight
 from watchfloor.gateway.http1 import Response
 from watchfloor.gateway.mcp.exchange import Exchange
 from watchfloor.gateway.mcp.filtering import SseFilter, filter_tools
+from watchfloor.gateway.mcp.hearing import Hearing
 from watchfloor.gateway.mcp.protocol import MessageKind
 from watchfloor.gateway.mcp.rpc import TOOL_SERVER_FAILED
 from watchfloor.gateway.seals import Seal
@@ -75,8 +76,12 @@ class AnswerRelay:
         flight: Flight,
         response: Response,
         tools: Tools | None,
+        heard: Hearing | None = None,
     ) -> Result:
-        """Give ``response`` to the caller of ``ex``; ``tools`` is set where it may hold a list of tools."""
+        """Give ``response`` to the caller of ``ex``; ``tools`` is set where it may hold a list of tools.
+
+        ``heard`` takes in what the tool says, before the caller gets it.
+        """
         status = response.status
         if 300 <= status < 400 or status in (401, 403, 407):
             raise _unusable_answer(status)
@@ -89,7 +94,7 @@ class AnswerRelay:
             )
             out.append((b"mcp-session-id", sealed.encode()))
         if status == 200 and kind == "text/event-stream":
-            return await self._events(ex, flight, response, tools, out)
+            return await self._events(ex, flight, response, tools, out, heard)
         if kind != "application/json":
             return await self._other(ex, flight, response, out)
         out.append(asgi.JSON)
@@ -99,9 +104,11 @@ class AnswerRelay:
         if response.is_whole or (length is not None and length <= _WHOLE_BYTES):
             body = await response.read()
             flight.check()
+            if heard is not None:
+                heard.whole(body)
             await ex.whole(status, body, out)
             return _result(status, body)
-        return await self._chunks(ex, flight, response, out)
+        return await self._chunks(ex, flight, response, out, heard)
 
     async def _events(
         self,
@@ -110,6 +117,7 @@ class AnswerRelay:
         response: Response,
         tools: Tools | None,
         out: RawHeaders,
+        heard: Hearing | None,
     ) -> Result:
         """Events as they come: each chunk is passed on at once, after asking whether the call may still go on."""
         events = SseFilter(tools, _MAX_LIST_BYTES) if tools is not None else None
@@ -120,6 +128,8 @@ class AnswerRelay:
         async for chunk in response.chunks():
             flight.check()
             result = _after(result, chunk)
+            if heard is not None:
+                heard.event_bytes(chunk)
             if events is not None:
                 try:
                     chunk = events.feed(chunk)
@@ -127,13 +137,17 @@ class AnswerRelay:
                     raise _invalid("The tool server's answer is too large to filter.") from error
             if chunk:
                 await ex.more(chunk)
+        if heard is not None:
+            heard.end()
         rest = events.close() if events is not None else b""
         await ex.end(rest)
         if tools is not None:
             self._listed(ex, tools)
         return result
 
-    async def _chunks(self, ex: Exchange, flight: Flight, response: Response, out: RawHeaders) -> Result:
+    async def _chunks(
+        self, ex: Exchange, flight: Flight, response: Response, out: RawHeaders, heard: Hearing | None
+    ) -> Result:
         """A large JSON answer, piece by piece."""
         length = response.content_length
         flight.check()
@@ -144,7 +158,11 @@ class AnswerRelay:
         async for chunk in response.chunks():
             flight.check()
             result = _after(result, chunk)
+            if heard is not None:
+                heard.json_bytes(chunk)
             await ex.more(chunk)
+        if heard is not None:
+            heard.end()
         await ex.end()
         return result
 

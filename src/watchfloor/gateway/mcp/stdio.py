@@ -57,8 +57,8 @@ class Guard(Protocol):
         """The tools that the agent may see."""
         ...
 
-    async def complete(self, invocation: str, status: str, size: int) -> None:
-        """How an allowed call ended."""
+    async def complete(self, invocation: str, status: str, size: int, result: Any) -> None:
+        """How an allowed call ended, and what it answered: the result, or the error."""
         ...
 
 
@@ -183,12 +183,22 @@ class Relay:
             return
         invocation = self._open.pop(request_id)
         if invocation:
-            self._start(self._guard.complete(invocation, _status(body), len(line)))
+            self._start(self._answer(invocation, body, len(line)))
+        else:
+            await self._pass_on(body)
+
+    async def _pass_on(self, body: dict[str, Any]) -> None:
         result = body.get("result")
         if isinstance(result, dict) and isinstance(result.get("tools"), list):
             self._start(self._show(body, result))
         else:
             await self._to_client(orjson.dumps(body))
+
+    async def _answer(self, invocation: str, body: dict[str, Any], size: int) -> None:
+        """Tell the gateway first: what the client does with the answer is judged by what is known of it."""
+        said = body["result"] if "result" in body else body.get("error")
+        await self._guard.complete(invocation, _status(body), size, said)
+        await self._pass_on(body)
 
     async def _show(self, body: dict[str, Any], result: dict[str, Any]) -> None:
         try:

@@ -29,6 +29,7 @@ from watchfloor.model.errors import InputError
 _LOG: Final = logging.getLogger(__name__)
 _LINE_LIMIT: Final = 16 * 1024 * 1024
 _ANSWER_LIMIT: Final = 32 * 1024 * 1024
+_MOST_RESULT: Final = 512 * 1024
 _EXIT_SECONDS: Final = 5.0
 _RENEW_SECONDS: Final = 60.0
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -120,6 +121,8 @@ class HttpGuard:
         self._base = f"{gateway}/guard/v1/"
         self._server, self._tokens, self._deadline = server_id, tokens, deadline
         self._session: aiohttp.ClientSession | None = None
+        self._asked: dict[str, tuple[str, str]] = {}
+        """(tool, conversation) of each allowed call that has not ended."""
 
     async def __aenter__(self) -> HttpGuard:
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
@@ -142,7 +145,10 @@ class HttpGuard:
         ):
             if value:
                 body[name] = value
-        return decision_of(await self._post("decide", body))
+        decision = decision_of(await self._post("decide", body))
+        if decision.is_allowed:
+            self._asked[decision.invocation] = (message.tool, hints.conversation_id)
+        return decision
 
     async def shown(self, tools: list[Any]) -> list[Any]:
         """See ``stdio.Guard``."""
@@ -152,10 +158,15 @@ class HttpGuard:
             raise GuardFailed("The gateway did not say which tools may be seen.")
         return [tools[i] for i in kept]
 
-    async def complete(self, invocation: str, status: str, size: int) -> None:
+    async def complete(self, invocation: str, status: str, size: int, result: Any) -> None:
         """See ``stdio.Guard``; a failure is of no consequence for the caller."""
+        tool, conversation = self._asked.pop(invocation, ("", ""))
+        body: dict[str, Any] = {"invocation": invocation, "status": status, "bytes_out": size}
+        if tool:
+            body |= {"tool": tool, "conversation_id": conversation}
+            body["result"] = result if size <= _MOST_RESULT else None
         with contextlib.suppress(GuardFailed):
-            await self._post("complete", {"invocation": invocation, "status": status, "bytes_out": size})
+            await self._post("complete", body)
 
     async def _post(self, verb: str, body: dict[str, Any]) -> Any:
         try:

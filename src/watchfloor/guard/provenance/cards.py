@@ -137,8 +137,13 @@ def effects_of(tool: str, effect: ToolEffect) -> frozenset[ToolEffect]:
     return frozenset({effect, _E.PAY}) if commits else frozenset({effect})
 
 
-def infer_card(definition: Mapping[str, Any], *, overrides: Mapping[str, str] | None = None) -> ToolCard:
-    """The card of a tool as ``tools/list`` describes it. ``overrides``: roles by argument, from an administrator."""
+def infer_card(
+    definition: Mapping[str, Any], *, is_trusted: bool = False, overrides: Mapping[str, str] | None = None
+) -> ToolCard:
+    """The card of a tool as ``tools/list`` describes it.
+
+    ``is_trusted``: whether its server's hints may loosen; ``overrides``: roles by argument, from an administrator.
+    """
     schema = definition.get("inputSchema")
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     roles: dict[str, str] = {}
@@ -149,8 +154,7 @@ def infer_card(definition: Mapping[str, Any], *, overrides: Mapping[str, str] | 
         roles[name] = Role(role).value
     annotations = definition.get("annotations")
     hint = annotations.get("openWorldHint") if isinstance(annotations, Mapping) else None
-    # The hint's default is true, and a claim to be closed is a claim: it is not believed here.
-    return ToolCard(roles=roles, is_open_world=hint is not False)
+    return ToolCard(roles=roles, is_open_world=not (hint is False and is_trusted))
 
 
 def _hinted(role: Role, about: Any) -> Role:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
@@ -43,7 +43,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """One result as it passed. ``arguments`` are those of the call: they say whether the user asked for it by name.
+    """One result as it passed. ``is_named``: the user asked for it by name (``Conversation.names``).
 
     ``trusted_fields`` are patterns of field names that an administrator vouches for: nobody outside can write them.
     """
@@ -52,7 +52,7 @@ class ToolResult:
     server: str
     tool: str
     value: Any
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    is_named: bool = False
     trusted_fields: tuple[str, ...] = ()
 
 
@@ -114,10 +114,12 @@ class Conversation:
     __slots__ = (
         "_bounds",
         "_dates",
+        "_expected",
         "_fields",
         "_free",
         "_leaves",
         "_lines",
+        "_lost",
         "_named",
         "_pending",
         "_results",
@@ -127,7 +129,6 @@ class Conversation:
         "_turn_text",
         "_turns",
         "_user",
-        "is_partial",
     )
 
     def __init__(self, bounds: Bounds = Bounds()) -> None:
@@ -140,10 +141,10 @@ class Conversation:
         self._lines: dict[str, Source] = {}
         self._trusted: dict[str, Source] = {}
         self._free, self._named = _Texts(), _Texts()
-        self._pending: list[tuple[ToolResult, bool]] = []
+        self._pending: list[ToolResult] = []
         self._results = self._leaves = self._text = 0
-        self.is_partial = False
-        """Whether something that was read is not known here."""
+        self._lost = False
+        self._expected: set[str] = set()
 
     # -- what was said and read -----------------------------------------------------------------------------------
 
@@ -166,15 +167,25 @@ class Conversation:
 
     def read(self, result: ToolResult) -> None:
         """Take in a tool's result. It is indexed when the next call asks."""
+        self._expected.discard(result.invocation)
         if self._results >= self._bounds.results:
-            self.is_partial = True
+            self._lost = True
             return
         self._results += 1
-        self._pending.append((result, self._is_named(result.arguments)))
+        self._pending.append(result)
+
+    def expect(self, invocation: str) -> None:
+        """A result is on its way to the agent, and is not known here before ``read``."""
+        self._expected.add(invocation)
 
     def forget(self) -> None:
         """Something was read that is not known here."""
-        self.is_partial = True
+        self._lost = True
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something that was read is not known here."""
+        return self._lost or bool(self._expected)
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
@@ -191,7 +202,7 @@ class Conversation:
     @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
-        waiting = sum(_weight(result.value) for result, _ in self._pending)
+        waiting = sum(_weight(result.value) for result in self._pending)
         return 4_000 + 4 * (self._text + self._turn_text) + 300 * self._leaves + waiting
 
     @property
@@ -215,6 +226,16 @@ class Conversation:
     def speaks(self, pattern: Any) -> bool:
         """Whether a compiled pattern occurs in the user's words."""
         return pattern.search(self._user) is not None
+
+    def names(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether the user named what a call with these arguments reads: a file, a page, a record."""
+        for leaf in leaves(arguments):
+            if leaf.path and leaf.value == leaf.path[-1]:
+                continue  # a key
+            folded = fold(leaf.value)
+            if len(folded) >= _NAMING and (self.user_says(folded) or self.user_says_url(folded)):
+                return True
+        return False
 
     def label(self, folded: str, directory: Directory, *, lines_count: bool = False) -> tuple[Label, Source | None]:
         """The most trusted place where the folded value stands. ``lines_count``: lines of plain text are fields too."""
@@ -257,16 +278,16 @@ class Conversation:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        for result, is_named in pending:
+        for result in pending:
             for leaf in leaves(result.value):
                 if self._leaves >= self._bounds.leaves or self._text + len(leaf.value) > self._bounds.text:
-                    self.is_partial = True
+                    self._lost = True
                     break
                 self._leaves += 1
                 self._text += len(leaf.value)
-                self._keep(leaf, result, is_named)
+                self._keep(leaf, result)
 
-    def _keep(self, leaf: Leaf, result: ToolResult, is_named: bool) -> None:
+    def _keep(self, leaf: Leaf, result: ToolResult) -> None:
         folded = fold(leaf.value)
         if not folded:
             return
@@ -279,17 +300,7 @@ class Conversation:
         elif leaf.kind is LeafKind.LINE:
             self._lines.setdefault(folded, source)
         else:
-            (self._named if is_named else self._free).add(folded, source)
-
-    def _is_named(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether the user named what was read: a file, a page, a record."""
-        for leaf in leaves(arguments):
-            if leaf.path and leaf.value == leaf.path[-1]:
-                continue  # a key
-            folded = fold(leaf.value)
-            if len(folded) >= _NAMING and (self.user_says(folded) or self.user_says_url(folded)):
-                return True
-        return False
+            (self._named if result.is_named else self._free).add(folded, source)
 
 
 def _weight(value: Any) -> int:

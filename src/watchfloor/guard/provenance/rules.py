@@ -101,6 +101,7 @@ CARRIED: Final = Rule(
     Role.CONTENT,
     frozenset({_E.SEND, _E.PAY}),
     {
+        Label.FIELD: (_A, _Q, _Q),
         Label.NAMED: (_A, _Q, _Q),
         Label.FREE: (_R, _R, _R),
         Label.NONE: (_R, _R, _R),

@@ -6,6 +6,7 @@ record with each decision; its answer, a ``Trace``, is small, and is part of wha
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,17 @@ _LINK_WORDS: Final = re.compile(
 )
 
 
+_STORIES: Final = {
+    Label.USER: "said by the user",
+    Label.DIRECTORY: "known to the organisation",
+    Label.FIELD: "only in a record field",
+    Label.NAMED: "only in text that the user asked for",
+    Label.FREE: "only in running text",
+    Label.NONE: "found nowhere",
+    Label.UNSEEN: "not found in what is known of the conversation",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One argument whose origin is not good enough for some strictness.
@@ -54,6 +66,25 @@ class Finding:
     invocation: str = ""
     path: str = ""
     excerpt: str = ""
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Finding:
+        """The finding that ``body`` describes. Raises ``ValueError`` or ``TypeError`` if it does not fit."""
+        kinds: dict[str, Any] = {
+            "role": Role,
+            "label": Label,
+            "balanced": Outcome,
+            "careful": Outcome,
+            "strict": Outcome,
+        }
+        known = {each.name for each in dataclasses.fields(cls)}
+        return cls(**{name: kinds.get(name, str)(value) for name, value in body.items() if name in known})
+
+    @property
+    def story(self) -> str:
+        """The way of the value, for people: what it is, where it stands, in whose words."""
+        where = f" in {self.source} {self.path}: «{self.excerpt}»" if self.source else ""
+        return f"{self.argument} = {self.value} ({_STORIES[self.label]}{where})"
 
     def outcome(self, strictness: str) -> Outcome:
         """What a tool of this strictness makes of it."""
@@ -79,6 +110,15 @@ class Trace:
     careful: Outcome = Outcome.ALLOW
     strict: Outcome = Outcome.ALLOW
 
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Trace:
+        """The trace that ``body`` describes. Raises ``ValueError``, ``TypeError``, ``KeyError`` if it does not fit."""
+        known = {each.name for each in dataclasses.fields(cls)} - {"findings"}
+        members = {name: value for name, value in body.items() if name in known}
+        for strictness in ("balanced", "careful", "strict"):
+            members[strictness] = Outcome(body[strictness])
+        return cls(**members, findings=tuple(Finding.from_json(finding) for finding in body["findings"]))
+
     def outcome(self, strictness: str) -> Outcome:
         """The worst that a tool of this strictness makes of it."""
         found: Outcome = getattr(self, strictness)
@@ -88,6 +128,12 @@ class Trace:
         """The finding that ``outcome`` comes from; the first of equals."""
         found = max(self.findings, key=lambda finding: _rank(finding.outcome(strictness)), default=None)
         return found if found is not None and found.outcome(strictness) is not Outcome.ALLOW else None
+
+
+def untraced(effect: ToolEffect, strictness: str) -> Trace:
+    """The trace of a call that could not be traced: refused, unless the tool only reads."""
+    outcome = Outcome.REFUSE if effect.has_side_effects else Outcome.ALLOW
+    return Trace(strictness, False, False, False, 0, (), outcome, outcome, outcome)
 
 
 def _rank(outcome: Outcome) -> int:
@@ -143,13 +189,24 @@ def _values(value: Any, path: tuple[str | int, ...], name: str) -> Iterator[tupl
 
 
 class _Tracer:
-    __slots__ = ("_conversation", "_directory", "_effect", "_effects", "_roles", "findings", "traced", "worst")
+    __slots__ = (
+        "_conversation",
+        "_directory",
+        "_effect",
+        "_effects",
+        "_is_open_world",
+        "_roles",
+        "findings",
+        "traced",
+        "worst",
+    )
 
     def __init__(
         self, tool: str, effect: ToolEffect, card: ToolCard | None, conversation: Conversation, directory: Directory
     ) -> None:
         self._effect, self._effects = effect, effects_of(tool, effect)
         self._roles: Mapping[str, str] = card.roles if card is not None else {}
+        self._is_open_world = card is None or card.is_open_world
         self._conversation, self._directory = conversation, directory
         self.findings: list[Finding] = []
         self.worst: Outcomes = ALLOWED
@@ -158,6 +215,8 @@ class _Tracer:
     def look(self, path: tuple[str | int, ...], name: str, value: str) -> None:
         role = role_at(name, self._roles.get(name), self._effect)
         if ToolEffect.READ in self._effects:
+            if not self._is_open_world:
+                return
             kind = is_point(value)
             if kind == "url" or (
                 role is Role.DESTINATION and kind == "" and name.lower() in ("url", "uri", "link", "href")
@@ -176,9 +235,9 @@ class _Tracer:
         if rule is None:
             return
         self.traced += 1
-        found = list(points(value)) if role is Role.DESTINATION else []
+        found = list(dict.fromkeys(points(value))) if role is Role.DESTINATION else []
         if found:
-            for kind, point in found[:_MOST_POINTS]:
+            for kind, point in found:
                 self._judge(rule, path, role, point, is_url=kind == "url")
         else:
             self._judge(rule, path, role, value)
@@ -198,8 +257,9 @@ class _Tracer:
     def _content(self, path: tuple[str | int, ...], value: str) -> None:
         if not self._effects & rules.CARRIED.effects:
             return
-        for count, (kind, point) in enumerate(points(value)):
+        for count, (kind, point) in enumerate(dict.fromkeys(points(value))):
             if count >= _MOST_POINTS:
+                self.add(_TOO_MANY, path, Role.CONTENT, Label.UNSEEN, "", None, (Outcome.REFUSE,) * 3)
                 break
             self.traced += 1
             self._judge(rules.CARRIED, path, Role.CONTENT, point, is_url=kind == "url")
