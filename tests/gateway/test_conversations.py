@@ -149,14 +149,18 @@ async def test_a_large_result_is_noted_as_lost_and_makes_the_conversation_partia
 
 async def test_a_tool_may_be_less_strict_or_stricter(guarded: World) -> None:
     key = f"{SERVER}/send_email"
-    await guarded.call("lookup", {"key": "new@elsewhere.example"}, meta=said("Look it up"))
-    for strictness, expected in (("balanced", "untraced_argument"), ("strict", "untraced_argument")):
+    await guarded.call("lookup", {"key": "one"}, meta=said("Look it up"))
+    in_a_field = "record of one"
+    for strictness, expected in (("balanced", "allowed"), ("careful", "held"), ("strict", "untraced_argument")):
         guarded.project((Kind.TOOL_CARD, key, ToolCard(strictness=strictness)))
-        assert await send(guarded, "other@elsewhere.example", "Look it up") == expected
+        assert await send(guarded, in_a_field, "Look it up") == expected
+
+
+async def test_a_card_says_what_an_argument_is_for_and_an_address_is_one_whatever_it_is_called(guarded: World) -> None:
     assert await send(guarded, "bo", "Look it up") == "untraced_argument"
-    guarded.project((Kind.TOOL_CARD, key, ToolCard(roles={"to": "entity"})))
+    guarded.project((Kind.TOOL_CARD, f"{SERVER}/send_email", ToolCard(roles={"to": "content"})))
     assert await send(guarded, "bo", "Look it up") == "allowed"
-    assert await send(guarded, THIEF, "Look it up") == "untraced_argument", "an address is one whatever it is called"
+    assert await send(guarded, THIEF, "Look it up") == "untraced_argument"
 
 
 # -- the decision API -------------------------------------------------------------------------------------------------

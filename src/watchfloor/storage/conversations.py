@@ -49,6 +49,8 @@ class ConversationFiles:
 
     def __init__(self, directory: Path, key: bytes, *, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._directory, self._cipher, self._max_bytes = directory, AESGCM(key), max_bytes
+        # pathlib costs more than the calls to the system: paths are plain strings here.
+        self._base = str(directory)
 
     def append(self, name: str, record: bytes) -> tuple[Place, Place]:
         """Add ``record`` to the conversation: where it begins and ends. Raises ``Unavailable``."""
@@ -60,7 +62,7 @@ class ConversationFiles:
             try:
                 file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 written = os.write(file, frame)
@@ -70,7 +72,7 @@ class ConversationFiles:
                 os.close(file)
             if written != len(frame) or end > self._max_bytes:
                 # Half a record hides those behind it, and a file may not grow for ever: begin a new one.
-                path.replace(_aside(path))
+                os.replace(path, _aside(path))
         except OSError as error:
             raise Unavailable(f"cannot keep a conversation in {self._directory}: {error.strerror}") from error
         if written != len(frame):
@@ -82,20 +84,22 @@ class ConversationFiles:
         path = self._path(name)
         try:
             try:
-                status = path.stat()
+                status = os.stat(path)
             except FileNotFoundError:
-                if since.file == 0 and not _aside(path).exists():
+                if since.file == 0 and not os.path.exists(_aside(path)):
                     return News((), since)
                 return News((), Place(), restarts=since.file != 0, lost=True)
             if status.st_ino == since.file:
                 if status.st_size == since.offset:
                     return News((), since)
                 return self._parse(name, path, since, restarts=False, lost=False)
-            return self._parse(name, path, Place(status.st_ino), restarts=since.file != 0, lost=_aside(path).exists())
+            return self._parse(
+                name, path, Place(status.st_ino), restarts=since.file != 0, lost=os.path.exists(_aside(path))
+            )
         except OSError as error:
             raise Unavailable(f"cannot read a conversation in {self._directory}: {error.strerror}") from error
 
-    def _parse(self, name: str, path: Path, since: Place, *, restarts: bool, lost: bool) -> News:
+    def _parse(self, name: str, path: str, since: Place, *, restarts: bool, lost: bool) -> News:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_ino != since.file:
                 return News((), Place(), restarts=True, lost=True)  # set aside just now; the next look begins anew
@@ -126,7 +130,7 @@ class ConversationFiles:
                 age = now - path.stat().st_mtime
                 if path.suffix == ".log" and age > idle_seconds:
                     # What is left says that there was something: whoever goes on here does not know everything.
-                    path.replace(_aside(path))
+                    path.replace(_aside(str(path)))
                 elif path.suffix == ".aside" and age > forget_seconds:
                     path.unlink()
                 elif path.suffix == ".aside" and path.stat().st_size and age > idle_seconds:
@@ -135,10 +139,10 @@ class ConversationFiles:
             except FileNotFoundError:
                 continue  # another worker was faster
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> str:
         digest = hashlib.sha256(name.encode()).hexdigest()
-        return self._directory / digest[:2] / f"{digest[2:42]}.log"
+        return f"{self._base}/{digest[:2]}/{digest[2:42]}.log"
 
 
-def _aside(path: Path) -> Path:
-    return path.with_suffix(".aside")
+def _aside(path: str) -> str:
+    return path.removesuffix(".log") + ".aside"

@@ -129,6 +129,7 @@ class Conversation:
         "_turn_text",
         "_turns",
         "_user",
+        "_waiting",
     )
 
     def __init__(self, bounds: Bounds = Bounds()) -> None:
@@ -142,7 +143,7 @@ class Conversation:
         self._trusted: dict[str, Source] = {}
         self._free, self._named = _Texts(), _Texts()
         self._pending: list[ToolResult] = []
-        self._results = self._leaves = self._text = 0
+        self._results = self._leaves = self._text = self._waiting = 0
         self._lost = False
         self._expected: set[str] = set()
 
@@ -173,6 +174,7 @@ class Conversation:
             return
         self._results += 1
         self._pending.append(result)
+        self._waiting += _weight(result.value)
 
     def expect(self, invocation: str) -> None:
         """A result is on its way to the agent, and is not known here before ``read``."""
@@ -202,8 +204,7 @@ class Conversation:
     @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
-        waiting = sum(_weight(result.value) for result in self._pending)
-        return 4_000 + 4 * (self._text + self._turn_text) + 300 * self._leaves + waiting
+        return 4_000 + 4 * (self._text + self._turn_text) + 300 * self._leaves + self._waiting
 
     @property
     def named_dates(self) -> frozenset[tuple[int, int]]:
@@ -278,6 +279,7 @@ class Conversation:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
+        self._waiting = 0
         for result in pending:
             for leaf in leaves(result.value):
                 if self._leaves >= self._bounds.leaves or self._text + len(leaf.value) > self._bounds.text:
@@ -304,4 +306,9 @@ class Conversation:
 
 
 def _weight(value: Any) -> int:
-    return len(value) if isinstance(value, str | bytes) else 2_000
+    """About how many bytes a result takes before it is indexed; exact where texts make it large."""
+    if isinstance(value, str):
+        return 100 + len(value)
+    if isinstance(value, list):
+        return 100 + sum(map(_weight, value))
+    return 1_000
