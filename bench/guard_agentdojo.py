@@ -15,9 +15,10 @@ import json
 import multiprocessing
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.dojo import defences
+from bench.dojo.gateway import Behind, as_text
 from bench.dojo.scenes import Call, Dojo, Scene
 
 SUITES = ("workspace", "travel", "banking", "slack")
@@ -35,19 +36,57 @@ def definitions(dojo: Dojo, suite: str) -> defences.Definitions:
     }
 
 
-def run_suite(task: tuple[str, str, str, str, int]) -> dict[str, Any]:
-    """One defence on one suite under one disguise: counts."""
-    name, suite, disguise, attack, sample = task
-    dojo = Dojo(attack, disguise)
+class Task(NamedTuple):
+    """One defence on one suite under one disguise."""
+
+    name: str
+    suite: str
+    disguise: str
+    attack: str
+    sample: int
+    in_process: bool
+    text: bool
+
+
+def run_suite(task: Task) -> dict[str, Any]:
+    """What came of it: counts."""
+    suite = task.suite
+    dojo = Dojo(task.attack, task.disguise)
     tools = definitions(dojo, suite)
-    defence = defences.build(name)
+    if task.name in defences.OURS and not task.in_process:
+        behind = Behind(dojo, suite, tools, task.name, text=task.text)
+        try:
+            return count(task, dojo, tools, None, behind)
+        finally:
+            behind.close()
+    return count(task, dojo, tools, defences.build(task.name), None)
+
+
+def count(
+    task: Task, dojo: Dojo, tools: defences.Definitions, defence: defences.Defence | None, behind: Behind | None
+) -> dict[str, Any]:
+    suite, disguise, sample = task.suite, task.disguise, task.sample
     counts: collections.Counter[str] = collections.Counter()
     misses: collections.Counter[str] = collections.Counter()
     disturbed: list[str] = []
     cpu, checks = 0.0, 0
 
+    def play_behind(scene: Scene) -> Any:
+        nonlocal checks
+        assert behind is not None
+        behind.start(scene)
+
+        def call(who: str, wanted: Call) -> tuple[str, str, Any]:
+            nonlocal checks
+            checks += 1
+            return behind.call(wanted)
+
+        return dojo.play(scene, call)
+
     def play(scene: Scene) -> Any:
         nonlocal cpu, checks
+        if defence is None:
+            return play_behind(scene)
         defence.start(scene, tools)
 
         def call(who: str, wanted: Call) -> tuple[str, str, Any]:
@@ -60,6 +99,8 @@ def run_suite(task: tuple[str, str, str, str, int]) -> dict[str, Any]:
                 return action, reason, None
             value, error = dojo.run(scene, wanted)
             seen = value if error is None else f"error: {error}"
+            if task.text and not isinstance(seen, str):
+                seen = as_text(seen)
             begun = time.thread_time()
             defence.observe(wanted, seen)
             cpu += time.thread_time() - begun
@@ -84,8 +125,10 @@ def run_suite(task: tuple[str, str, str, str, int]) -> dict[str, Any]:
         counts["effects"] += played.effect
         if played.effect:
             misses[f"{suite}/{scene.injection}"] += 1
+    if behind is not None:
+        cpu = behind.cpu_seconds()
     return {
-        "name": name, "suite": suite, "disguise": disguise, "counts": dict(counts), "misses": dict(misses),
+        "name": task.name, "suite": suite, "disguise": disguise, "counts": dict(counts), "misses": dict(misses),
         "disturbed": disturbed, "cpu": cpu, "checks": checks,
     }  # fmt: skip
 
@@ -93,6 +136,7 @@ def run_suite(task: tuple[str, str, str, str, int]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--in-process", action="store_true", help="ask the rules without a gateway")
+    parser.add_argument("--text", action="store_true", help="tools answer in plain text (YAML), without structure")
     parser.add_argument("--defences", nargs="+", default=["none", *defences.OURS])
     parser.add_argument("--disguise", nargs="+", default=["plain"], choices=["plain", "obfuscated", "laundered"])
     parser.add_argument("--attack", default="important_instructions", help="AgentDojo's name of the wording")
@@ -102,7 +146,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     tasks = [
-        (name, suite, disguise, options.attack, options.sample)
+        Task(name, suite, disguise, options.attack, options.sample, options.in_process, options.text)
         for disguise in options.disguise
         for name in options.defences
         for suite in options.suites
