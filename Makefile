@@ -6,6 +6,7 @@ STAMP  := $(VENV)/.complete
 # Other people's clients live apart: what they need is none of ours, and they are not to meet our versions.
 CLIENTS := .venv-clients
 AGENTS  := .venv-agents
+DOJO    := .venv-dojo
 
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header
@@ -14,7 +15,7 @@ EXTRA   := $(BIN)/python -c "import sys, tomllib as t; \
   print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clickhouse clients agents run test check lint types unit bench docs lock clean
+.PHONY: help setup clickhouse clients agents dojo run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +45,16 @@ agents: $(AGENTS)/.complete $(AGENTS)-1/.complete  ## Add agents of other makers
 $(AGENTS)/.complete $(AGENTS)-1/.complete: .venv-%/.complete: requirements-%.lock
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
+	@touch $@
+
+dojo: $(DOJO)/.complete  ## Add AgentDojo, BFCL and peers of the guard in an environment of their own, for bench/guard_*.py
+
+$(DOJO)/.complete: requirements-dojo.lock requirements-bfcl.lock
+	@test -x $(DOJO)/bin/python || $(PYTHON) -m venv $(DOJO)
+	$(DOJO)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-dojo.lock
+	$(DOJO)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-bfcl.lock
+	@echo "$(CURDIR)" > "$$($(DOJO)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/watchfloor-bench.pth"
+	@echo "$(CURDIR)/src" >> "$$($(DOJO)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/watchfloor-bench.pth"
 	@touch $@
 
 run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign in
@@ -81,7 +92,8 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(EXTRA) clickhouse | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-clickhouse.lock -
 	$(EXTRA) clients | $(COMPILE) --no-annotate -o requirements-clients.lock -
 	$(EXTRA) agents | $(COMPILE) --no-annotate -o requirements-agents.lock -
+	$(EXTRA) dojo | $(COMPILE) --no-annotate -o requirements-dojo.lock -
 	$(EXTRA) agents-1 | $(COMPILE) --no-annotate -o requirements-agents-1.lock -
 
 clean:  ## Remove what was built (keeps data)
-	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 $(DOJO) build dist .mypy_cache .ruff_cache .hypothesis

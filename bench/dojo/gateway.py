@@ -126,7 +126,7 @@ class Behind:
         arguments = json.loads(json.dumps(wanted.arguments, default=str))
         params = {
             "name": wanted.tool,
-            "arguments": json.loads(json.dumps(wanted.arguments, default=str)),
+            "arguments": arguments,
             "_meta": meta,
         }
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from watchfloor.model.agents import PinState, ToolEffect
 from watchfloor.model.errors import Conflict, NotFound, Unavailable
 from watchfloor.model.pins import UNPINNABLE, tool_hash
+from watchfloor.registry.cards import with_card
 from watchfloor.registry.effects import infer_effect
 from watchfloor.registry.listing import Listing, list_tools
 from watchfloor.registry.shape import is_tool_name
@@ -165,6 +166,10 @@ def approve_tool(
         definition={"approved": definition, "observed": definition},
         updated_at=tx.now,
     )
+    if "wanted" in tool.definition:
+        approved = replace(approved, definition={**approved.definition, "wanted": tool.definition["wanted"]})
+    server = inventory.find_server(tx, server_id)
+    approved = with_card(approved, is_trusted=server is not None and server.is_trusted)
     inventory.save_tool(tx, approved, "tool:approve")
     return approved
 
@@ -202,7 +207,11 @@ def _store(store: SqlControlStore, server_id: str, url: str, listing: Listing, a
             if tool_hash(definition) == UNPINNABLE:
                 problems.append(f"{name!r} is nested too deeply to be compared; it is left out.")
                 continue
-            what, tool = compare(known.get(name), server, definition, tx.now)
+            before = known.get(name)
+            what, tool = compare(before, server, definition, tx.now)
+            if before is not None and "wanted" in before.definition:
+                tool = replace(tool, definition={**tool.definition, "wanted": before.definition["wanted"]})
+            tool = with_card(tool, is_trusted=server.is_trusted)
             happened[what].append(name)
             inventory.save_tool(tx, tool, _ACTIONS[what])
         seen_now = replace(server, tools_listed_at=tx.now, tools_list_error=None, updated_at=tx.now)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from watchfloor.guard.provenance.labels import Strictness
 from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
 from watchfloor.model.ids import is_name
 from watchfloor.model.urls import outbound_problem
@@ -392,6 +393,17 @@ TOOL: Final = Section(
         Member("name", tool_name, "Its name, as listed.", is_required=True),
         Member(
             "effect", choice(DeclaredEffect), "What it does to the world; worked out from its definition unless given."
+        ),
+        Member(
+            "provenance",
+            choice(Strictness),
+            "How much is asked of the origins of its arguments; careful unless given (docs/provenance.md).",
+        ),
+        Member(
+            "trustedFields",
+            many(text(200, empty=False)),
+            "Fields of its results that nobody outside can write; * stands for any characters.",
+            (),
         ),
         Member("allowWhenStale", boolean, "Reading tools only: allow and flag when state is old.", False),
     ),

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, ToolEffect
 from watchfloor.model.facts import Organization
+from watchfloor.registry.cards import with_card
 from watchfloor.registry.credentials import maker_credential_id, server_credential_id
 from watchfloor.registry.lifecycle import state_after_manifest
 from watchfloor.registry.references import Values, items
@@ -174,10 +175,10 @@ def _servers(company: Values, state: State, hasher: SecretHasher, now: datetime)
         yield from credential_steps
         yield from _step("server", server_id, before, after)
         for tool in _sorted(declared, "tools", "name"):
-            yield from _tool(server_id, tool, state, now)
+            yield from _tool(server_id, tool, state, now, is_trusted=declared["trusted"])
 
 
-def _tool(server_id: str, declared: Values, state: State, now: datetime) -> Iterable[Step]:
+def _tool(server_id: str, declared: Values, state: State, now: datetime, *, is_trusted: bool) -> Iterable[Step]:
     before = state.tools.get((server_id, declared["name"]))
     after = before or Tool(server_id=server_id, name=declared["name"], updated_at=now)
     if declared["effect"] is not None:
@@ -187,8 +188,16 @@ def _tool(server_id: str, declared: Values, state: State, now: datetime) -> Iter
         # Found by listing, and now declared: approved as it was listed last. A changed tool stays changed: somebody
         # must have looked at the difference (``pinning.approve_tool``).
         observed = after.definition.get("observed")
-        definition = {"approved": observed, "observed": observed}
+        definition = {**after.definition, "approved": observed, "observed": observed}
         after = replace(after, pin=after.observed_hash, pin_state=PinState.PINNED, definition=definition)
+    wanted: dict[str, Any] = {}
+    if declared["provenance"] is not None:
+        wanted["strictness"] = declared["provenance"].value
+    if declared["trustedFields"]:
+        wanted["trusted_fields"] = list(declared["trustedFields"])
+    definition = {name: value for name, value in after.definition.items() if name != "wanted"}
+    after = replace(after, definition={**definition, "wanted": wanted} if wanted else definition)
+    after = with_card(after, is_trusted=is_trusted)
     yield from _step("tool", after.key, before, after)
 
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
-from watchfloor.model.facts import AgentFacts, BindingFacts, CredentialFacts, Kind, Organization, ServerFacts, ToolFacts
+from watchfloor.model.facts import (
+    AgentFacts,
+    BindingFacts,
+    CredentialFacts,
+    Kind,
+    Organization,
+    ServerFacts,
+    ToolCard,
+    ToolFacts,
+)
 from watchfloor.model.people import RiskLevel
 from watchfloor.storage import schema
 from watchfloor.storage.changes import differences, read_setting, upsert, write_setting
@@ -82,7 +91,8 @@ class Tool:
     """A tool of a tool server.
 
     ``pin`` is the hash of the approved definition, ``observed_hash`` of the last one listed; both are empty until
-    there is one. ``definition`` holds both: ``{"approved": …, "observed": …}``.
+    there is one. ``definition`` holds both: ``{"approved": …, "observed": …}``; beside them ``card``, what is known of
+    its arguments, and ``wanted``, what an administrator said about them.
     """
 
     server_id: str
@@ -379,6 +389,9 @@ def save_tool(tx: ControlTx, tool: Tool, action: str = "tool:update", reason: st
     upsert(tx, schema.tool, values, before is not None)
     if before is None or tool_facts(before) != tool_facts(tool):
         tx.project(Kind.TOOL, tool.key, tool_facts(tool))
+    card = tool.definition.get("card")
+    if card is not None and (before is None or before.definition.get("card") != card):
+        tx.project(Kind.TOOL_CARD, tool.key, ToolCard.from_json(card))
     for side in change.values():
         side.pop("definition", None)  # as long as a tool server likes; its hashes stand for it
     tx.audit(action, f"tool/{tool.key}", {**change, **({"reason": reason} if reason else {})})
