@@ -73,6 +73,7 @@ class Behind:
         )  # fmt: skip
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._wait()
+        self._begun = self._worker_seconds()
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 60
@@ -102,7 +103,10 @@ class Behind:
         self._directory.cleanup()
 
     def cpu_seconds(self) -> float:
-        """User and system time of the worker."""
+        """User and system time that the worker took since it was ready."""
+        return self._worker_seconds() - self._begun
+
+    def _worker_seconds(self) -> float:
         fields = Path(f"/proc/{self._worker.pid}/stat").read_text().rpartition(")")[2].split()
         return sum(int(field) for field in fields[11:13]) / os.sysconf("SC_CLK_TCK")
 

@@ -11,7 +11,7 @@ import pytest
 from identity.world import World, company
 from watchfloor.model.agents import PinState, ToolEffect
 from watchfloor.model.errors import Conflict, NotFound, Unavailable
-from watchfloor.model.facts import Kind, ToolFacts
+from watchfloor.model.facts import Kind, ToolCard, ToolFacts
 from watchfloor.model.pins import tool_hash
 from watchfloor.registry import inventory as registry
 from watchfloor.registry import listing, pinning
@@ -345,3 +345,44 @@ def test_a_definition_too_deep_to_hash_is_never_pinned(world: World) -> None:
     report = asyncio.run(pinning.refresh_tools(world.store, world.vault, "mail", lister=lister))
     assert report.problems == ("'search_mail' is nested too deeply to be compared; it is left out.",)
     assert facts(world, "search_mail").pin_state is PinState.UNPINNED
+
+
+# -- what is known of a tool's arguments -------------------------------------------------------------------------------
+
+
+def card(world: World, name: str = "send_email") -> ToolCard:
+    return ToolCard.from_json(world.facts(Kind.TOOL_CARD)[f"mail/{name}"])
+
+
+HINTED = {
+    "name": "send_email",
+    "description": "Send a message.",
+    "inputSchema": {"type": "object", "properties": {"whom": {"type": "string", "format": "email"}, "text": {}}},
+}
+
+
+def test_what_arguments_are_for_is_worked_out_when_a_tool_is_listed(world: World) -> None:
+    with serving(ToolServer(HINTED).app()) as url:
+        declare(world, f"{url}/mcp")
+        assert card(world).roles == {}
+        refresh(world)
+    assert card(world).roles == {"whom": "destination", "text": "content"}
+    assert card(world).strictness == ""
+
+
+def test_a_manifest_says_how_strict_a_tool_is_and_listing_it_again_forgets_nothing(world: World) -> None:
+    with serving(ToolServer(HINTED).app()) as url:
+        declared = company()
+        declared["toolServers"][0]["url"] = f"{url}/mcp"
+        declared["toolServers"][0]["tools"] = [
+            {"name": "send_email", "provenance": "strict", "trustedFields": ["manager"]},
+            {"name": "search_mail"},
+        ]
+        world.apply(declared)
+        refresh(world)
+        refresh(world)
+        assert (card(world).strictness, card(world).trusted_fields) == ("strict", ("manager",))
+        assert card(world).roles["whom"] == "destination"
+        del declared["toolServers"][0]["tools"][0]["provenance"]
+        world.apply(declared)
+        assert (card(world).strictness, card(world).trusted_fields) == ("", ("manager",))
