@@ -44,6 +44,8 @@ TOOLS: Final[dict[str, dict[str, str]]] = {
     "web": {"fetch_page": "read"},
 }
 """Effects as Zava's administrators classified the tools."""
+TRUSTED_FIELDS: Final[dict[tuple[str, str], list[str]]] = {("invoices", "list_suppliers"): ["iban"]}
+"""Fields of results that only Zava's own people write: payments may go to the accounts of suppliers on file."""
 
 
 def build(runtime: Runtime) -> dict[str, Any]:
@@ -93,8 +95,13 @@ def _server(runtime: Runtime, server: str) -> dict[str, Any]:
         "trusted": server != "web",
         "timeoutSeconds": 30,
         "credential": {"value": credentials(runtime, server)["app"]},
-        "tools": [{"name": tool, "effect": effect} for tool, effect in TOOLS[server].items()],
+        "tools": [_tool(server, tool, effect) for tool, effect in TOOLS[server].items()],
     }
+
+
+def _tool(server: str, tool: str, effect: str) -> dict[str, Any]:
+    trusted = TRUSTED_FIELDS.get((server, tool))
+    return {"name": tool, "effect": effect, **({"trustedFields": trusted} if trusted else {})}
 
 
 def _agent(runtime: Runtime, agent: company.Agent) -> dict[str, Any]:
