@@ -107,7 +107,8 @@ _PLAIN_LITERALS: Final = tuple(
 )
 """What can stand in words of small letters without dashes: addresses are such words, and frequent."""
 
-_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
+INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
+"""Characters that nobody sees, and that whoever copies a token drops."""
 
 
 class Secret(NamedTuple):
@@ -120,10 +121,10 @@ class Secret(NamedTuple):
 
 def find_secrets(text: str) -> list[Secret]:
     """The secrets in ``text``, in order, not overlapping."""
-    if text.isascii() or not _INVISIBLE.search(text):
+    if text.isascii() or not INVISIBLE.search(text):
         return _find(text)
     # Invisible characters inside a token are dropped by whoever copies it: look without them, answer with them.
-    kept = [index for index, character in enumerate(text) if not _INVISIBLE.match(character)]
+    kept = [index for index, character in enumerate(text) if not INVISIBLE.match(character)]
     found = _find("".join(text[index] for index in kept))
     return [Secret(kind, severity, (kept[start], kept[end - 1] + 1)) for kind, severity, (start, end) in found]
 
@@ -173,9 +174,9 @@ def _entropy(text: str) -> float:
 
 def _may_hold_secrets(text: str) -> bool:
     """A quick look that never says no to a text with a secret in it."""
-    if not text.isascii() and _INVISIBLE.search(text):
+    if not text.isascii() and INVISIBLE.search(text):
         return True
-    if "://" in text or "PRIVATE KEY" in text:
+    if ("@" in text and "://" in text) or "PRIVATE KEY" in text:
         return True
     if "ecret" in text or "SECRET" in text:
         return True
