@@ -19,7 +19,7 @@ from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps
 from watchfloor.portal.hunting import scope_of
-from watchfloor.portal.traces import utc
+from watchfloor.portal.times import utc
 from watchfloor.storage.exports import FORMATS, Export, begin
 from watchfloor.storage.hunts import TooMany
 

@@ -19,6 +19,7 @@ from watchfloor.model.people import PERMISSIONS, Permission, Role
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.decisions import Row, shown
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.times import utc
 from watchfloor.portal.views import Page
 from watchfloor.storage import traces
 from watchfloor.storage.activity import text
@@ -97,14 +98,6 @@ def list_traces(
     found = traces.list_traces(deps.activity, filters, limit)
     following = f"{_micros(found.following[0])}~{found.following[1]}" if found.following else None
     return Page(items=[_line(line) for line in found.lines], next=following)
-
-
-def utc(at: datetime, where: str) -> datetime:
-    """``at``, which a caller gave, in UTC; without a zone it is UTC. Raises ``InputError`` where no calendar has it."""
-    try:
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except OverflowError:
-        raise InputError("no calendar has this time.", where=where) from None
 
 
 def _line(line: traces.TraceLine) -> TraceLine:

@@ -37,7 +37,7 @@ def literal(text: str) -> str:
 
 def moment(at: datetime) -> str:
     """``at`` as a KQL datetime literal, to the microsecond."""
-    return f"datetime({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z)"
+    return f"datetime({at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z)"
 
 
 def _any_of(column: str, values: Iterable[str]) -> str:
