@@ -44,6 +44,7 @@ COMPANY: dict[str, Any] = {
         {"id": "hr", "name": "HR", "platformIds": {"observability": "9F0C-hr"}},
     ],
 }
+GATEWAY = ("http://127.0.0.1:7701", "https://gate.zava.example/")
 _numbers = itertools.count(1)
 
 
@@ -348,6 +349,22 @@ def test_an_agent_that_is_registered_later_is_adopted_without_anybody_asking(sto
     }  # fmt: skip
     with stores.control.read() as tx:
         assert len(actions.list_audit(tx, action="sighting:adopt")) == 2
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:7701", "localhost:7701", "[::1]:7701", "gate.zava.example:443", "GATE.zava.example"]
+)
+def test_the_gateway_itself_is_no_shadow_tool_server(stores: Stores, address: str) -> None:
+    stores.write("AgentActivity", [call(AgentId="billing", ServerAddress=address, ToolName="send")])
+    watch_sightings(stores.control, stores.activity, own_urls=GATEWAY)
+    assert found(stores) == {}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:7702", "127.0.0.1", "gate.zava.example:8443", "gate.zava.example.evil"])
+def test_whatever_else_runs_beside_the_gateway_is_seen(stores: Stores, address: str) -> None:
+    stores.write("AgentActivity", [call(AgentId="billing", ServerAddress=address, ToolName="send")])
+    watch_sightings(stores.control, stores.activity, own_urls=GATEWAY)
+    assert set(found(stores)) == {f"server/address:{address}"}
 
 
 def test_a_server_that_is_registered_later_is_adopted_by_its_address(stores: Stores, vault: Vault) -> None:
