@@ -340,6 +340,7 @@ def test_columns_that_nobody_asked_for_are_not_read() -> None:
         "Verdict",
         "ParentAgentId",
         "TargetAgentId",
+        "TargetAgentName",
         "ActingMode",
     }
     assert read == needed | {"AgentActivity", "RiskCategory", "Signals"}
