@@ -89,6 +89,22 @@ def found(stores: Stores) -> dict[str, Sighting]:
         return {f"{s.kind}/{s.key}": s for s in sightings.list_sightings(tx)}
 
 
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"AgentId": "rogue"}, "No registered agent has the id 'rogue'"),
+        ({"AgentName": "Helper"}, "no registered agent is called 'Helper'"),
+        ({"ServerId": "x", "ServerAddress": "x.example:1"}, "has the id 'x' or the address 'x.example:1'"),
+        ({"ServerId": "x"}, "its address is not told"),
+        ({"ServerAddress": "x.example:1"}, "nor the gateway has the address 'x.example:1'"),
+    ],
+)
+def test_a_sighting_says_why_it_is_one(stores: Stores, columns: dict[str, str], says: str) -> None:
+    watch(stores, call(**({"AgentId": "billing"} if "AgentName" not in columns else {}) | columns))
+    (seen,) = found(stores).values()
+    assert says in watching.reason_of(seen.kind, seen.key, seen.name)
+
+
 # -- who is seen --------------------------------------------------------------------------------------------------
 
 

@@ -100,6 +100,11 @@ def refusal(status: int, answer: Any) -> WatchfloorError:
     return error if error.message else InputError(f"the server answered {status}")
 
 
+def one_line(text: str) -> str:
+    """One line, no control characters: what others wrote must not move the cursor of whoever reads it."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def _running_server(data: Path) -> str | None:
     """Where the server of this data directory is, if ``watchfloor up`` runs it: its ports may have come as options."""
     try:

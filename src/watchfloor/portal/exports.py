@@ -1,6 +1,6 @@
 """Exports: a table's rows of a period as Parquet, JSON lines or OCSF, streamed.
 
-Above ``storage.exports``. Whoever may hunt may export what they may hunt in: tables with contents only with the
+Above ``storage.exports``. Who may export takes what they may hunt in: tables with contents only with the
 permission to read contents. The audit entry stands before the first byte leaves.
 """
 
@@ -47,7 +47,7 @@ class _Download(StreamingResponse):
 @router.get("/{table}", summary="All rows of a table and period", response_class=StreamingResponse)
 def export_table(
     table: str,
-    viewer: Annotated[Viewer, permit(Permission.HUNT_RUN)],
+    viewer: Annotated[Viewer, permit(Permission.EXPORT_RUN)],
     deps: Deps,
     format: Annotated[Literal["parquet", "jsonl", "ocsf"], Query()] = "parquet",
     since: datetime | None = None,

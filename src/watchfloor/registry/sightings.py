@@ -107,6 +107,21 @@ def _own_addresses(url: str) -> Iterator[str]:
             yield name
 
 
+def reason_of(kind: SightingKind, key: str, name: str) -> str:
+    """Why what goes by ``key`` counts as a shadow as long as ``Registered`` does not know it."""
+    own_id, other = _called(kind, key)
+    if kind is SightingKind.AGENT:
+        if own_id:
+            return f"No registered agent has the id {own_id!r}, or sends telemetry under it; its name makes it none."
+        return f"It tells no id, and no registered agent is called {other!r}."
+    address = other or name
+    if own_id and address:
+        return f"No registered tool server has the id {own_id!r} or the address {address!r}."
+    if own_id:
+        return f"No registered tool server has the id {own_id!r}, and its address is not told."
+    return f"Neither a registered tool server nor the gateway has the address {address!r}."
+
+
 # -- from events to sightings -------------------------------------------------------------------------------------
 
 
