@@ -28,7 +28,7 @@ _PATIENCE: Final = 300.0
 
 
 @click.command()
-@click.option("--table", required=True, help="The table: AgentActivity, AlertInfo, …")
+@click.option("--table", required=True, help="The table or view: AgentActivity, AlertInfo, CloudAppEvents, …")
 @click.option("--since", type=_TIME, help="From then on; UTC unless it says otherwise.")
 @click.option("--until", type=_TIME, help="Before then.")
 @click.option("--format", "form", type=click.Choice(["parquet", "jsonl", "ocsf"]), default="parquet", show_default=True)
@@ -112,7 +112,7 @@ def _from_data(data: Path | None, table: str, form: str, period: Period, path: P
     with open_event_store(settings.load(os.environ, overrides={"data": data})) as store:
         begun = begin(store, KqlCompiler(), Scope(), table, *period)
         _write(FORMATS[form][1](begun), path)
-    return begun.rows
+    return sum(begun.read) if begun.is_view else begun.rows
 
 
 def _from_server(
