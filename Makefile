@@ -52,7 +52,8 @@ run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign 
 test: $(STAMP)  ## Run everything: lint, types, import contracts, unit and end-to-end tests
 	@$(MAKE) --no-print-directory lint types
 	@test -d tests/kql/parity/node_modules || ! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix tests/kql/parity
-	$(BIN)/python -m pytest -n 2 --ignore tests/scenarios
+	$(BIN)/python -m pytest -n 2 tests/kql
+	$(BIN)/python -m pytest -n 2 --ignore tests/kql --ignore tests/scenarios
 	$(BIN)/python -m pytest tests/scenarios
 
 check: $(STAMP)  ## The quick round after each change: lint, types, import contracts, unit tests
