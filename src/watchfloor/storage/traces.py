@@ -302,13 +302,13 @@ _LINES: Final = """
 let Conversations = AgentActivity
     | where {since} and isnotempty(ConversationId) and (ConversationId in ({conversations}) or TraceId in ({traces}))
     | distinct ConversationId;
-let Traces = AgentActivity
+let Traces = materialize(AgentActivity
     | where {since} and isnotempty(TraceId) and (TraceId in ({traces}) or ConversationId in (Conversations))
-    | distinct TraceId;
-let Calls = AgentActivity
+    | distinct TraceId);
+let Calls = materialize(AgentActivity
     | where {since} and TraceId in (Traces) and isnotempty(SpanId) and SpanId != ParentSpanId and isnotempty(ToolName)
         and (ActionType == "ExecuteToolBySDK" or (ActionType == "McpRequest" and OperationName == "tools/call"))
-    | project TraceId, SpanId, ParentSpanId, ToolName, ReportId, IsMcp = ToolType == "mcp";
+    | project TraceId, SpanId, ParentSpanId, ToolName, ReportId, IsMcp = ToolType == "mcp");
 let Doubles = union
     (Calls | where IsMcp
     | join kind=leftsemi (Calls | project TraceId, ParentSpanId = SpanId, ToolName) on TraceId, ParentSpanId, ToolName
