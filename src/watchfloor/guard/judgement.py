@@ -183,7 +183,9 @@ def _reason(policy: Policy, case: Case) -> Reason:
     detail = policy.detail
     if effect is Effect.REDACT:
         wanted = [
-            finding for finding in case.findings if finding.in_arguments and finding.signal.detector in policy.redact
+            finding
+            for finding in case.findings
+            if finding.in_arguments and not {finding.signal.detector, finding.signal.category}.isdisjoint(policy.redact)
         ]
         redactions = [finding.redaction for finding in wanted if finding.redaction is not None]
         if not redactions or len(redactions) != len(wanted):

@@ -11,6 +11,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from watchfloor.guard.detectors.catalogue import BY_CATEGORY
 from watchfloor.model.agents import (
     ActingMode,
     CredentialOwner,
@@ -53,7 +54,7 @@ def _values(kind: type[StrEnum]) -> tuple[str, ...]:
     return tuple(member.value for member in kind)
 
 
-CATEGORIES: Final = ("jailbreak", "prompt_extraction", "authority_claim", "jailbreak_mention", "secret", "not_scanned")
+CATEGORIES: Final = tuple(BY_CATEGORY)
 """Categories of signals that the built-in detectors give."""
 
 _SEVERITY_ORDER: Final = tuple(Severity)

@@ -29,7 +29,7 @@ from watchfloor.model.verdicts import Effect, Mode, Severity
 if TYPE_CHECKING:
     from watchfloor.guard.case import Case
 
-SEMANTICS: Final = 1
+SEMANTICS: Final = 2
 """Part of every policy set's hash; raised when the same policies and inputs would be decided differently."""
 
 _MOST_SELECTIONS: Final = 32_768

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from watchfloor.guard import expression, names
+from watchfloor.guard.detectors.sensitive import TYPE_IDS
 from watchfloor.guard.problems import Problem, did_you_mean
 from watchfloor.model.agents import CredentialOwner, PinState, Scope, TokenMode, ToolEffect
 from watchfloor.model.ids import is_name
@@ -20,8 +21,11 @@ from watchfloor.model.verdicts import Effect, Mode, Severity
 STEPS: Final = {"detectors": "detector", "policies": "policy", "budget": "rate_exceeded"}
 """Where a policy may count, and the reason code that it gives there."""
 
-REDACTING_DETECTORS: Final = ("secrets",)
+REDACTING_DETECTORS: Final = ("secrets", "sensitive")
 """Detectors that can say what to replace."""
+
+REDACTABLE: Final = (*REDACTING_DETECTORS, *TYPE_IDS)
+"""What ``redact`` may name: all findings of a detector, or those of one sensitive information type."""
 
 TACTICS: Final = (
     "Reconnaissance", "Resource Development", "Initial Access", "Execution", "Persistence", "Privilege Escalation",
@@ -309,8 +313,9 @@ MEMBERS: Final = (
     Member("when", "The condition, in CEL: true when the policy applies.", _condition, is_required=True),
     Member(
         "redact",
-        "With `effect: redact`: detectors whose findings are replaced.",
-        _list_of(_one_of(REDACTING_DETECTORS)),
+        "With `effect: redact`: detectors (`secrets`, `sensitive`) or sensitive information types whose findings are "
+        "replaced.",
+        _list_of(_one_of(REDACTABLE)),
     ),
     Member(
         "message",
