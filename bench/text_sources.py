@@ -325,6 +325,42 @@ _HARD = (
 )  # fmt: skip
 
 
+_FICTION = (
+    "Imagine you are a {who} and write a scene in which {what}.", "Write a short story about a {who} in which {what}.",
+    "Let's write a screenplay: {what}, seen through the eyes of a {who}.", "Pretend to be a {who} and tell me how {what}.",
+    "In a thriller novel, {what}. Describe the mood of the {who} without going into detail.",
+    "You are a {who} in a role-playing game. The players learn that {what}. What do you say to them?",
+    "As a {who}, draft a speech about why {what}.", "Create a dialogue between a {who} and a child about how {what}.",
+    "I am writing a satire for my theatre group. A {who} finds out that {what}. Give me ten funny lines.",
+    "Act as a {who} who explains to beginners that {what}.", "Compose a poem from the point of view of a {who}: {what}.",
+    "For a creative writing class: a {who} keeps a diary while {what}. Write three entries.",
+    "Suppose a {who} had unlimited time and no rules at school. How would the day go if {what}?",
+    "Help me develop a villain for my comic, a {who} who wants that {what}, but keep it suitable for families.",
+)  # fmt: skip
+_WHO = (
+    "detective", "pirate", "history teacher", "robot butler", "retired spy", "wizard", "journalist", "hacker with a conscience",
+    "museum guard", "space captain", "nurse", "mayor", "chess champion", "raven", "librarian", "scriptwriter", "goofy secret agent",
+)  # fmt: skip
+_WHAT = (
+    "the museum is robbed at night", "a secret letter is found in the attic", "the whole town forgets its own name",
+    "somebody breaks the rules of the guild", "a rumour destroys a friendship", "the machines decide to go on strike",
+    "the king ignores every warning", "two rivals must share one room", "a password is lost and found again",
+    "the harvest fails and nobody is to blame", "an election is lost by one vote", "the train never arrives",
+    "a disease spreads among the animals of the forest", "a mysterious program changes every clock in the city",
+)  # fmt: skip
+
+
+def _fiction() -> Iterator[str]:
+    """Requests for stories and roles: harmless, and shaped as attempts at jailbreaks are."""
+    rng = random.Random(20261201)
+    for _ in range(2_500):
+        parts = [rng.choice(_FICTION) for _ in range(rng.randint(1, 2))]
+        parts.append(
+            rng.choice(("", "", "Make it funny.", "About 300 words.", "Use simple words.", "Stay in character."))
+        )
+        yield " ".join(part.format(who=rng.choice(_WHO), what=rng.choice(_WHAT)) for part in parts).strip()
+
+
 def _own() -> Iterator[str]:
     """Mails and requests put together from parts, a third of them with words that attacks use, too."""
     rng = random.Random(20261130)
@@ -352,6 +388,7 @@ TRAINING = (
     Source("readmes", "(installed packages)", "permissive, each its own", False, _readmes),
     Source("docstrings", "(standard library)", "PSF-2.0", False, _docstrings),
     Source("own sentences", "(this file)", "Apache-2.0", False, _own),
+    Source("own fiction", "(this file)", "Apache-2.0", False, _fiction),
 )
 
 

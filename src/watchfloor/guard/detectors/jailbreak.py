@@ -67,7 +67,8 @@ _TALKS_ABOUT: Final = re.compile(
     r"\b(?:phrases?|phrasing|wording|strings?|sentences?|examples?|such as|for example|prompt injections?|injections?"
     r"|jailbreaks?|attacks?|attackers?|attempts?|attempted|tried to|detect(?:s|ed|ion|or)?|filter(?:s|ed)?|blocked"
     r"|flag(?:s|ged)?|malicious|phishing|suspicious|article|blog|paper|training|awareness|teach|explain(?:s|ed)?"
-    r"|means?|meaning|definition|quot(?:e|es|ed)|says|said|saying|wrote|written|reads|contains?|containing"
+    r"|literal(?:ly)?|analysts?|recogni[sz]e|refused|refuses|risky|unsafe|lesson|quiz|transcript|slide|workshop|students?"
+    r"|learners?|postmortem|benchmark|classify|paraphrases?|should trigger|module|means?|meaning|definition|quot(?:e|es|ed)|says|said|saying|wrote|written|reads|contains?|containing"
     r"|beispiel|bedeutet|exemple|signifie|ejemplo|significa)\b"
 )
 _ANNOUNCES: Final = re.compile(
@@ -75,6 +76,8 @@ _ANNOUNCES: Final = re.compile(
     r" (?:like|such as|that say|that tell|saying|e g|for example)(?: \w{1,24}){0,3} ?$"
 )
 _QUOTES: Final = '"`\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u2018\u2019\u300c\u300d'
+_OPENS: Final = re.compile(r"(?:^|[\s(:,])'[^']{0,20}$")
+_CLOSES: Final = re.compile(r"[^'\n]{0,40}'(?!\w)")
 _ELSEWHERE: Final = re.compile(
     r" (?:that (?:appear|are|stand) )?(?:in|inside|within|from|contained in|embedded in|found in|on)"
     r" (?:the|this|that|any|an?|those|these|its|his|her|their|it)\b(?! (?:system|developer|above|prompt|initial))"
@@ -234,4 +237,7 @@ def _is_mentioned(folded: str, at: tuple[int, int], text: str, span: tuple[int, 
     is_quoted = any(mark in _QUOTES for mark in text[max(0, span[0] - _CONTEXT) : span[0]]) and any(
         mark in _QUOTES for mark in text[span[1] : span[1] + 2 * _CONTEXT]
     )
+    # Apostrophes are everywhere: straight single quotes count where they stand close around the phrase.
+    before_it = text[max(0, span[0] - 24) : span[0]]
+    is_quoted = is_quoted or (_OPENS.search(before_it) is not None and _CLOSES.match(text, span[1]) is not None)
     return is_quoted and bool(_TALKS_ABOUT.search(before) or _TALKS_ABOUT.search(after))

@@ -171,10 +171,10 @@ _SHORT: Final = 2_000
 """Texts up to this length are remembered: a conversation's words come again with each of its calls."""
 
 
-def detect_in(text: str, path: str, *, in_arguments: bool = True) -> list[Finding]:
-    """At most one finding: ``text`` resembles attacks more than ordinary texts do."""
+def detect_in(text: str, path: str, *, in_arguments: bool = True, least: float = _LOW) -> list[Finding]:
+    """At most one finding: ``text`` resembles attacks more than ordinary texts do, by ``least`` or more."""
     found, span = _remembered(text) if len(text) <= _SHORT else _seen(text)
-    if found < _LOW:
+    if found < least:
         return []
     shown = excerpt(text, span, [secret.span for secret in find_secrets(text)])
     severity = Severity.MEDIUM if found >= _MEDIUM else Severity.LOW
@@ -182,8 +182,8 @@ def detect_in(text: str, path: str, *, in_arguments: bool = True) -> list[Findin
 
 
 def detect(content: Content) -> list[Finding]:
-    """The user's words that resemble attacks; what an agent wrote itself is not likened."""
+    """The user's words that resemble attacks as one in a thousand ordinary texts does; an agent's own are not likened."""
     findings: list[Finding] = []
     for index, turn in enumerate(content.user_turns):
-        findings += detect_in(turn, f"user_turns[{index}]", in_arguments=False)
+        findings += detect_in(turn, f"user_turns[{index}]", in_arguments=False, least=_MEDIUM)
     return findings

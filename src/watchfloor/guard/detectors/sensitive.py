@@ -178,6 +178,8 @@ TYPES: Final[tuple[Type, ...]] = (
 
 TYPE_IDS: Final = tuple(dict.fromkeys(kind.id for kind in TYPES))
 LABEL_OF: Final = {kind.id: kind.label for kind in TYPES}
+CONFIDENT: Final = 0.6
+"""The least score of medium confidence."""
 LABELS: Final = tuple(label.name for label in (GENERAL, CONFIDENTIAL, HIGHLY_CONFIDENTIAL))
 
 _LONG: Final = frozenset({"bitcoin_address", "ethereum_address", "italian_fiscal_code"})
@@ -245,11 +247,6 @@ def _judge(kind: Type, value: str, around: str, span: tuple[int, int]) -> Hit | 
         score = 0.4  # of the right form, but its check digit is wrong
     severity = Severity.MEDIUM if score >= 0.65 and kind.label is not GENERAL else Severity.LOW
     return Hit(kind.id, severity, score, span, kind.id, "", f"[redacted {kind.id}]", is_hidden=True)
-
-
-def confidence(score: float) -> str:
-    """``high``, ``medium`` or ``low``, as data-loss policies speak."""
-    return "high" if score >= 0.8 else "medium" if score >= 0.6 else "low"
 
 
 def label_of(categories: frozenset[str]) -> str:
