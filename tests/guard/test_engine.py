@@ -191,8 +191,8 @@ def test_large_but_ordinary_arguments_are_examined() -> None:
 
 def test_reasons_of_every_kind_have_a_documented_code() -> None:
     seen = {code for code, _ in REFUSALS} | {
-        "arguments_unreadable", "detector", "policy", "policy_error", "rate_exceeded", "held", "hold_expired",
-        "internal_error", "not_recorded",
+        "arguments_unreadable", "content_unreadable", "detector", "policy", "policy_error", "rate_exceeded", "held",
+        "hold_expired", "internal_error", "not_recorded",
     }  # fmt: skip
     assert seen == set(CODES)
 

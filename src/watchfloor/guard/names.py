@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from watchfloor.guard.detectors.catalogue import BY_CATEGORY
+from watchfloor.guard.detectors.sensitive import CONFIDENT, LABELS, label_of
 from watchfloor.model.agents import (
     ActingMode,
     CredentialOwner,
@@ -85,7 +86,7 @@ def _settled(
     convert: Callable[[Any], Any] | None = None,
 ) -> Name:
     """A name that shows one member of the facts, perhaps converted."""
-    # Policies run only when agent, server, tool and binding are known; see judgement._matches.
+    # Policies run only when agent, server, tool and binding are known; see judgement.matches.
     member = attrgetter(f"facts.{fact}")
     read = member if convert is None else lambda case: convert(member(case))
     return Name(name, kind, doc, read, values, fact)
@@ -256,6 +257,20 @@ NAMES: Final[tuple[Name, ...]] = (
         "The highest severity among the signals; empty when there are none.",
         _highest_severity,
         ("", *_values(Severity)),
+    ),
+    Name(
+        "signals.confident",
+        STRINGS,
+        "Categories of what they saw with medium or high confidence (a score of 0.6 or more).",
+        lambda c: sorted({f.signal.category for f in c.findings if f.signal.score >= CONFIDENT}),
+        CATEGORIES,
+    ),
+    Name(
+        "signals.label",
+        STRING,
+        "The highest sensitivity label of what they saw; empty when nothing sensitive.",
+        lambda c: label_of(frozenset(f.signal.category for f in c.findings)),
+        ("", *LABELS),
     ),
     Name(
         "counters.calls_last_minute",
