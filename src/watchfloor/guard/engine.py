@@ -43,7 +43,7 @@ STEPS: Final[tuple[Step, ...]] = (
 """The order of reasons in a verdict, and so which of two equally strict ones is named first."""
 
 _RUN: Final = tuple(step.run for step in STEPS)
-NO_POLICIES: Final = PolicySet.build(())
+_NO_POLICIES: Final = PolicySet.build(())
 
 
 def decide(invocation: Invocation, context: Context) -> Verdict:
@@ -69,7 +69,7 @@ def replay(
 
 
 def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None) -> Verdict:
-    known_policies = policies if policies is not None else NO_POLICIES
+    known_policies = policies if policies is not None else _NO_POLICIES
     unreadable = ""
     try:
         content = examine(invocation.arguments, invocation.user_turns, known_policies.limits)

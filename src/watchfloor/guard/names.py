@@ -252,13 +252,6 @@ NAMES: Final[tuple[Name, ...]] = (
         CATEGORIES,
     ),
     Name(
-        "signals.severity",
-        STRING,
-        "The highest severity among the signals; empty when there are none.",
-        _highest_severity,
-        ("", *_values(Severity)),
-    ),
-    Name(
         "signals.confident",
         STRINGS,
         "Categories of what they saw with medium or high confidence (a score of 0.6 or more).",
@@ -271,6 +264,13 @@ NAMES: Final[tuple[Name, ...]] = (
         "The highest sensitivity label of what they saw; empty when nothing sensitive.",
         lambda c: label_of(frozenset(f.signal.category for f in c.findings)),
         ("", *LABELS),
+    ),
+    Name(
+        "signals.severity",
+        STRING,
+        "The highest severity among the signals; empty when there are none.",
+        _highest_severity,
+        ("", *_values(Severity)),
     ),
     Name(
         "counters.calls_last_minute",

@@ -18,9 +18,11 @@ from watchfloor.guard.detectors import DETECTORS, likeness
 from watchfloor.guard.detectors.finding import Finding
 from watchfloor.guard.detectors.hit import Surface
 from watchfloor.guard.detectors.secrets import mask
+from watchfloor.guard.policy import PolicySet
 from watchfloor.model.activity import Invocation
 from watchfloor.model.verdicts import Effect, Mode, Verdict
 
+_NO_POLICIES: Final = PolicySet.build(())
 _KEY: Final = "content"
 _LIKENED: Final = 64
 """Strings of one result that are likened to attacks, the longest first."""
@@ -41,7 +43,7 @@ def protect(surface: Surface, value: Any, invocation: Invocation, context: Conte
     blocked where an enforced policy looks at the surface. Redactions in the verdict have paths below ``content``.
     """
     policies = context.policies.on(surface.value) if context.policies is not None else None
-    known = policies or engine.NO_POLICIES
+    known = policies or _NO_POLICIES
     unreadable = ""
     try:
         content = examine({_KEY: value}, (), known.limits)

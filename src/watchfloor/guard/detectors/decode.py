@@ -136,7 +136,7 @@ class Runs(NamedTuple):
     """What kinds of runs stand in a text; found in one go, because nearly every text has none of them."""
 
     is_long: bool
-    """16 letters, digits, ``+/-_=``: no base64 of an instruction does without."""
+    """16 letters, digits, ``+/-_=``: no base64 of an instruction does without, and no key."""
     has_digits: bool
     """7 digits with nothing but separators and hexadecimal letters between them."""
 

@@ -28,8 +28,8 @@ from watchfloor.model.verdicts import Severity, Signal
 NAME: Final = "likeness"
 CATEGORY: Final = "likely_attack"
 
-WINDOW: Final = 96
-STEP: Final = 48
+WINDOW: Final = 48
+STEP: Final = 24
 """Words of a window, and from one window to the next."""
 LONGEST: Final = 65_536
 """Characters of one text that are looked at."""

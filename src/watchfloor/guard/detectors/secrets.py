@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from watchfloor.guard.content import Content, show_path
 from watchfloor.guard.detectors import checksums
+from watchfloor.guard.detectors.decode import runs_in
 from watchfloor.guard.detectors.finding import Finding
 from watchfloor.guard.detectors.text import excerpt
 from watchfloor.model.verdicts import Redaction, Severity, Signal
@@ -122,7 +123,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     _kind(
         "putty_key",
         "PuTTY-User-Key-File",
-        r"PuTTY-User-Key-File-[23]: [\s\S]{0,4000}?Private-MAC: [0-9a-f]{40,64}",
+        r"PuTTY-User-Key-File-[23]: [\s\S]{0,1500}?Private-MAC: [0-9a-f]{40,64}",
         0.0,
     ),
     # -- clouds and hosting ---------------------------------------------------------------------------------------
@@ -291,7 +292,11 @@ def _may_hold_secrets(text: str) -> bool:
         return True
     if "ecret" in text or "SECRET" in text:
         return True
-    # Every other secret is one long word, and long words are few.
+    if "Q~" in text:  # a secret of Azure may have dots between all its letters
+        return True
+    # Every other secret is one long word with a long run in it, and these are few.
+    if not runs_in(text).is_long:
+        return False
     long_words = "\n".join([word for word in text.split() if len(word) >= _SHORTEST])
     if not long_words:
         return False

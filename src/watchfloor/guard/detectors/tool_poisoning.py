@@ -36,7 +36,7 @@ _ORDERS: Final = re.compile(
     r")(?= )"
 )
 _COMMENT: Final = re.compile(r"<!--(.{12,2000}?)-->", re.DOTALL)
-_FAR_AWAY: Final = re.compile(r"(?:[ \t]{120,}|\n(?:[ \t]*\n){14,})\S")
+_BLANKS: Final = re.compile(r"\s{15,}")
 _IMPERATIVE: Final = re.compile(
     r"\b(?:must|always|never|ignore|first|read|send|call|do not|don't|instead)\b", re.IGNORECASE
 )
@@ -67,7 +67,8 @@ def find(text: str) -> list[Hit]:
     comment = _COMMENT.search(text)
     if comment and _IMPERATIVE.search(comment[1]):
         hits.append(Hit(NAME, Severity.HIGH, 0.8, comment.span(), f"a comment with orders: {comment[1]}", ""))
-    far = _FAR_AWAY.search(text)
-    if far:
-        hits.append(Hit(NAME, Severity.MEDIUM, 0.7, (far.end() - 1, len(text)), "text behind a screen of blanks", ""))
+    for run in _BLANKS.finditer(text):
+        if run.end() < len(text) and (len(run[0]) >= 120 or run[0].count("\n") >= 15):
+            hits.append(Hit(NAME, Severity.MEDIUM, 0.7, (run.end(), len(text)), "text behind a screen of blanks", ""))
+            break
     return hits
