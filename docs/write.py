@@ -191,6 +191,7 @@ PAGES = {
     "tables.md": tables_page,
     "kql-functions.md": functions_page,
     "policies.md": policies_page,
+    "detectors.md": lambda: reference.render((HERE / "detectors.md").read_text("utf-8")),
 }
 
 if __name__ == "__main__":

@@ -2,15 +2,21 @@
 
 A module belongs to ``THOROUGH`` when it takes more than a second or so: databases, sockets, whole portals, every
 fault at every door. Under ``-m "not slow"`` these are not even imported; without it everything runs. A single test that
-starts processes is marked ``slow`` where it stands.
+starts processes is marked ``slow`` where it stands. How long an example takes is never a failure: machines differ.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
+
+if "CI" not in os.environ:  # there Hypothesis has a profile of its own, with the same examples each time
+    settings.register_profile("anywhere", deadline=None)
+    settings.load_profile("anywhere")
 
 TESTS: Final = Path(__file__).parent
 
@@ -30,6 +36,7 @@ THOROUGH: Final = frozenset(
         "detection/test_publishing.py",
         "detection/test_runner.py",
         "gateway/telemetry/test_decoders.py",
+        "gateway/telemetry/test_described_doors.py",
         "gateway/telemetry/test_doors.py",
         "gateway/telemetry/test_intake.py",
         "gateway/telemetry/test_sources.py",
@@ -62,6 +69,7 @@ THOROUGH: Final = frozenset(
         "kql/test_walls.py",
         "portal/test_cases.py",
         "portal/test_decisions.py",
+        "portal/test_described.py",
         "portal/test_exports.py",
         "portal/test_fuzz.py",
         "portal/test_hunting.py",

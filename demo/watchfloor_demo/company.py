@@ -34,6 +34,9 @@ class Person:
     title: str
     groups: tuple[str, ...]
     address: str
+    department: str
+    manager: str | None
+    criticality: int | None
 
     @property
     def mail(self) -> str:
@@ -101,7 +104,16 @@ def people() -> Mapping[str, Person]:
     found = {}
     for index, row in enumerate(read("people.yaml")):
         address = f"127.20.{index // 200}.{10 + index % 200}"
-        found[row["id"]] = Person(row["id"], row["name"], row["title"], tuple(row["groups"]), address)
+        found[row["id"]] = Person(
+            row["id"],
+            row["name"],
+            row["title"],
+            tuple(row["groups"]),
+            address,
+            row["department"],
+            row.get("manager"),
+            row.get("criticality"),
+        )
     return found
 
 

@@ -70,6 +70,10 @@ def build(runtime: Runtime) -> dict[str, Any]:
                 "subject": p.id,
                 "issuer": runtime.issuer,
                 "groups": [*p.groups],
+                "department": p.department,
+                "jobTitle": p.title,
+                **({"manager": p.manager} if p.manager else {}),
+                **({} if p.criticality is None else {"criticality": p.criticality}),
             }
             for p in company.people().values()
         ],

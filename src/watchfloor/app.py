@@ -114,6 +114,7 @@ def build_server(settings: Settings) -> Server:
             log,
             key_sets=tokens.key_sets,
             stream=partial(stream_to_all, control, activity, sinks),
+            own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
         )
     )
 

@@ -51,6 +51,8 @@ class JobContext:
     stream: Callable[[], object] = lambda: None
     """Sends on what is new to other SIEMs."""
     tenant: str = "default"
+    own_urls: Sequence[str] = ()
+    """Where agents reach the gateway."""
     ruleset: Ruleset = field(default_factory=shipped)
     now: Callable[[], datetime] = utc_now
 
@@ -107,7 +109,7 @@ def watch_tools(context: JobContext) -> None:
 def watch_sightings(context: JobContext) -> None:
     """Note agents and tool servers that were seen at work and that the registry does not know."""
     for _ in range(_MOST_ROUNDS):
-        if not sightings.watch_sightings(context.control, context.activity):
+        if not sightings.watch_sightings(context.control, context.activity, own_urls=context.own_urls):
             return
 
 

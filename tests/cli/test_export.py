@@ -70,6 +70,13 @@ def test_the_command_writes_what_a_server_exports(
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
 
 
+def test_the_command_writes_a_view(server: str, token_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tools.parquet"
+    result = run("--table", "AIAgentToolEvents", "-o", output, "--server", server, "--token-file", token_file)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert parquet.read_table(output).num_rows > 5
+
+
 def test_a_refused_export_leaves_no_file_and_says_why(server: str, token_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "said.parquet"
     result = run("--table", "AgentContent", "-o", output, "--server", server, "--token-file", token_file)

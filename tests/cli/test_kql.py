@@ -176,7 +176,7 @@ def test_run_says_what_keeps_a_server_from_answering(server: str, token_file: Pa
     wrong = _kql("run", "--server", server, "--token-file", tmp_path / "wrong", COUNT)
     assert (wrong.exit_code, "Sign in" in wrong.stderr) == (1, True)
     missing = _kql("run", "--server", server, "--data", tmp_path, COUNT)
-    assert (missing.exit_code, "admin.token cannot be read" in missing.stderr) == (1, True)
+    assert (missing.exit_code, "--token-file: cannot read" in missing.stderr) == (1, True)
     plain = _kql("run", "--server", "http://watchfloor.example", "--token-file", token_file, COUNT)
     assert (plain.exit_code, "A token is sent there." in plain.stderr) == (1, True)
 

@@ -1,4 +1,4 @@
-"""``watchfloor source`` against the real API over a real port."""
+"""``watchfloor source`` and ``watchfloor sighting`` against the real API over a real port."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from portal.house import House, open_house
+from portal.house import NOON, House, open_house
 from registry.toolserver import serving
 from watchfloor.cli import main
 from watchfloor.model.people import Role
+from watchfloor.registry.sightings import watch_sightings
 
 
 class Site:
@@ -21,11 +22,11 @@ class Site:
     def __init__(self, house: House, url: str, directory: Path) -> None:
         self.house, self.url, self.directory = house, url, directory
 
-    def run(self, *arguments: str, role: Role = Role.IT_ADMIN, typed: str = "") -> Result:
+    def run(self, *arguments: str, role: Role = Role.IT_ADMIN, typed: str = "", command: str = "source") -> Result:
         path = self.directory / f"{role.value}.token"
         path.write_text(self.house.token(role) + "\n")
         options = ["--server", self.url, "--token-file", str(path)]
-        return CliRunner().invoke(main, ["source", *arguments, *options], input=typed)
+        return CliRunner().invoke(main, [command, *arguments, *options], input=typed)
 
     def ids(self) -> list[str]:
         return [s["id"] for s in self.house.client().get("/api/sources").json()["items"]]
@@ -83,3 +84,16 @@ def test_a_server_that_is_not_there_and_a_token_that_is_not_there_are_said(site:
     site.url = "http://watchfloor.example"
     plain = site.run("list")
     assert (plain.exit_code, "A token is sent there." in plain.output) == (1, True)
+
+
+def test_who_is_at_work_and_not_registered_is_listed_with_the_reason(site: Site) -> None:
+    columns = {"Timestamp": NOON, "TenantId": "default", "ReportId": "evt_1", "ActionType": "InferenceCall"}
+    site.house.stores.write("AgentActivity", [columns | {"AgentId": "ro\x1b[2Jgue", "AgentName": "Rogue"}])
+    watch_sightings(site.house.stores.control, site.house.stores.activity)
+    listed = site.run("list", command="sighting")
+    assert listed.exit_code == 0, listed.output
+    assert listed.output.startswith("shadow  agent  ro")
+    assert "No registered agent has the id" in listed.output
+    assert "\x1b" not in listed.output
+    assert site.run("list", "--kind", "server", command="sighting").output == ""
+    assert json.loads(site.run("list", "--json", command="sighting").output)[0]["events"] == 1

@@ -58,7 +58,8 @@ def row(step: Mapping[str, Any], number: int) -> dict[str, Any]:
     assert not unknown, f"unknown members of a step: {unknown}"
     s = {**_DEFAULTS, **step}
     verdict = s["verdict"]
-    reasons = [_reason({**s, "effect": s["would_be"] or verdict})] if s["reason"] else []
+    has_reason = s["reason"] or s["action"] == "GuardrailDecision"
+    reasons = [_reason({**s, "effect": s["would_be"] or verdict})] if has_reason else []
     reasons += [_reason({**_DEFAULTS, "effect": "block", "reason": "policy", "policy": "also", **a}) for a in s["also"]]
     signals = [
         {
@@ -88,7 +89,7 @@ def row(step: Mapping[str, Any], number: int) -> dict[str, Any]:
         "ServerId": s["server"],
         "ToolName": s["tool"],
         "ToolEffect": "send",
-        "Verdict": verdict if s["action"] == "ToolCallDecided" else "",
+        "Verdict": verdict if s["action"] in ("ToolCallDecided", "GuardrailDecision") else "",
         "WouldBe": s["would_be"] or verdict,
         "ReasonCode": "" if verdict == "allow" else s["reason"],
         "Reasons": json.dumps(reasons),

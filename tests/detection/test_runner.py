@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from detection.rows import NOON
 from detection.stores import Stores, open_stores
 from watchfloor.detection.rules import shipped
 from watchfloor.detection.runner import CURSOR, Detector
+from watchfloor.gateway.telemetry import mapping
+from watchfloor.gateway.telemetry.spans import Sender, Span, SpanEvent
 from watchfloor.model.cases import Alert, Incident
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.people import Permission
@@ -202,3 +205,58 @@ def test_slices_smaller_than_the_backlog_are_worked_off_completely(stores: Store
     assert len(alerts(stores)) == 1
     with stores.control.read() as tx:
         assert findings.read_cursor(tx, CURSOR) == stores.activity.newest_seq()
+
+
+def _told(number: int, decision: str, **attributes: Any) -> dict[str, Any]:
+    """The row of a guardrail's span, as a receiver makes it of what Agent 365's SDK sends."""
+    said = {
+        "gen_ai.operation.name": "apply_guardrail",
+        "gen_ai.agent.id": "billing",
+        "user.id": "griffin",
+        "user.email": "griffin@zava.example",
+        "microsoft.guardian.name": "prompt-shield",
+        "microsoft.security.target.type": "llm_input",
+        "microsoft.security.decision.type": decision,
+        "microsoft.security.decision.reason": "It asks for the instructions.",
+        "microsoft.security.decision.code": "jailbreak",
+        "client.address": "203.0.113.7",
+        **attributes,
+    }
+    at = int(NOON.timestamp()) * 10**9 + number * 10**9
+    finding = {"microsoft.security.risk.category": "jailbreak", "microsoft.security.risk.severity": "high"}
+    span = Span("0" * 31 + "1", f"{number:016x}", "apply_guardrail", at, at + 1000, attributes=said)
+    span.events = [SpanEvent("microsoft.security.finding", at, finding)]
+    return mapping.rows(span, Sender("default", "crm", "a365", "203.0.113.7", "receiver-0"), at + 10**9).activity
+
+
+@pytest.mark.parametrize("decision", ["deny", "modify"])
+def test_what_an_agents_own_guardrail_refused_or_changed_is_an_alert_that_says_whose_word_it_is(
+    stores: Stores, decision: str
+) -> None:
+    stores.write("AgentActivity", [_told(1, decision), _told(2, decision)])
+    detect(stores)
+    (alert,) = alerts(stores)
+    assert (alert.draft.rule_id, alert.draft.severity) == ("agent-guardrail-intervened", Severity.HIGH)
+    assert alert.draft.description == (
+        "A guardrail that billing runs itself refused or changed what passed it 2 times. griffin@zava.example was "
+        "acting from 203.0.113.7 at 12:05 UTC on 3 November 2026. It asks for the instructions. The agent tells this; "
+        "no door of Watchfloor saw it."
+    )
+    (incident,) = incidents(stores)
+    assert "By their own account, guardrails of agents intervened 2 times." in incident.description
+    assert "stopped" not in incident.description
+
+
+@pytest.mark.parametrize("decision", ["allow", "audit", "warn", "", "nonsense"])
+def test_what_an_agents_own_guardrail_let_pass_is_no_alert(stores: Stores, decision: str) -> None:
+    stores.write("AgentActivity", [_told(1, decision)])
+    detect(stores)
+    assert alerts(stores) == []
+
+
+def test_a_change_that_is_told_late_grows_the_alert_of_its_hour(stores: Stores) -> None:
+    for number in range(5):
+        stores.write("AgentActivity", [_told(number, "modify")])
+        detect(stores)
+    (alert,) = alerts(stores)
+    assert alert.draft.detail["count"] == 5

@@ -206,7 +206,7 @@ def test_a_worker_that_dies_in_a_query_costs_that_query(running: subprocess.Pope
 
 def test_a_worker_that_hangs_is_replaced() -> None:
     process = subprocess.Popen(
-        [*BATCH, "--timeout", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        [*BATCH, "--timeout", "3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
     try:
         send(process, 1, "print 1")

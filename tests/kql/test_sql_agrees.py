@@ -259,6 +259,10 @@ STEPS = [
     "extend m = toscalar(T | summarize max(a))", "parse s with p 'b' q",
 ]  # fmt: skip
 
+MULTIPLYING = ("join kind=inner", "join kind=leftouter", "join kind=fullouter", "union", "mv-expand", "lookup")
+"""Behind these ``n`` tells rows no longer apart: which of them comes first is left open."""
+UNORDERED = [step for step in STEPS if not step.startswith(("sort by", "top"))]
+
 
 @st.composite
 def filled(draw: st.DrawFn, form: str) -> str:
@@ -268,7 +272,10 @@ def filled(draw: st.DrawFn, form: str) -> str:
 @some
 @given(st.data(), tables)
 def test_pipelines_give_the_same_rows(data: st.DataObject, table: list[dict[str, Any]]) -> None:
-    steps = [data.draw(filled(data.draw(st.sampled_from(STEPS)))) for _ in range(data.draw(st.integers(1, 2)))]
+    steps = [data.draw(st.sampled_from(STEPS))]
+    if data.draw(st.booleans()):
+        steps.append(data.draw(st.sampled_from(UNORDERED if steps[0].startswith(MULTIPLYING) else STEPS)))
+    steps = [data.draw(filled(step)) for step in steps]
     agree(" | ".join(["T", *steps]), table)
 
 

@@ -43,6 +43,18 @@ def test_a_period_leaves_as_lines(attacked: House) -> None:
     assert {json.loads(event)["class_uid"] for event in events} == {6003}
 
 
+def test_a_view_leaves_with_its_rows_counted_and_on_record(attacked: House) -> None:
+    client = attacked.client(Role.SOC_ANALYST)
+    answer = client.get("/api/exports/AIAgentToolEvents", params={"format": "jsonl"})
+    assert answer.status_code == 200, answer.text
+    rows = int(answer.headers["x-watchfloor-rows"])
+    assert rows == len(answer.text.splitlines()) == rows_of(attacked, "AIAgentToolEvents") > 5
+    with attacked.stores.control.read() as tx:
+        entry = actions.list_audit(tx, action="export:run", limit=1)[0]
+    assert (entry.subject, entry.detail["rows"]) == ("table/AIAgentToolEvents", rows)
+    assert client.get("/api/exports/AIAgentToolEvents", params={"format": "ocsf"}).status_code == 422
+
+
 def test_every_export_is_in_the_audit_log_before_it_leaves(attacked: House) -> None:
     client = attacked.client(Role.SOC_ANALYST)
     answer = client.get("/api/exports/AgentActivity", params={"format": "jsonl", "since": NOON.isoformat()})

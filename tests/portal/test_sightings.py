@@ -36,6 +36,7 @@ def test_a_shadow_agent_is_shown_with_its_users_tools_and_sources(house: House) 
     (shown,) = house.client(Role.SOC_ANALYST).get("/api/sightings").json()["items"]
     assert (shown["kind"], shown["key"], shown["name"], shown["state"]) == ("agent", "rogue", "Rogue", "shadow")
     assert shown["users"] == {"values": ["griffin"], "more": 0, "new": []}
+    assert shown["reason"].startswith("No registered agent has the id 'rogue'")
     assert (shown["tools"]["values"], shown["sources"]["values"], shown["events"]) == (["pay"], ["crm"], 1)
 
 

@@ -163,3 +163,46 @@ def test_who_may_not_read_decisions_sees_no_trace(told: House) -> None:
     for path in ("/api/traces", f"/api/traces/{TRACE}"):
         assert told.client(Role.IT_ADMIN).get(path).status_code == 403
         assert told.stranger().get(path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("columns", "title"),
+    [
+        ({"TargetAgentId": "hr", "TargetAgentName": "HR Agent"}, "Billing Agent to HR Agent"),
+        ({"TargetAgentId": "hr"}, "Billing Agent to hr"),
+        ({"TargetAgentName": "HR Agent"}, "Billing Agent to HR Agent"),
+        ({"AgentId": "hr", "AgentName": "HR Agent", "ParentAgentId": "billing"}, "Billing Agent to HR Agent"),
+        ({"AgentId": "hr", "AgentName": "HR Agent"}, "Billing Agent to HR Agent"),
+    ],
+)
+def test_an_agent_that_calls_another_hands_over_whichever_of_them_tells_of_it(
+    house: House, columns: dict[str, str], title: str
+) -> None:
+    rows = [span(1, "InvokeAgent"), span(2, "InvokeAgent", ParentSpanId="s1", **columns)]
+    house.stores.write("AgentActivity", rows)
+    nodes = house.client(Role.SOC_ANALYST).get(f"/api/traces/{TRACE}").json()["nodes"]
+    assert [(n["kind"], n["title"]) for n in nodes[1:]] == [
+        ("prompt", "griffin@zava.example to Billing Agent"),
+        ("hand_off", title),
+    ]
+
+
+def test_an_agent_that_tells_of_its_own_run_twice_hands_nothing_over(house: House) -> None:
+    house.stores.write("AgentActivity", [span(1, "InvokeAgent"), span(2, "InvokeAgent", ParentSpanId="s1")])
+    nodes = house.client(Role.SOC_ANALYST).get(f"/api/traces/{TRACE}").json()["nodes"]
+    assert [n["kind"] for n in nodes[1:]] == ["prompt", "prompt"]
+
+
+def test_a_call_that_mcp_tells_of_too_is_one_step_with_the_contents_of_both(house: House) -> None:
+    mcp = {"ParentSpanId": "s1", "OperationName": "tools/call", "ToolType": "mcp", "ToolName": "send_email"}
+    house.stores.write(
+        "AgentActivity", [span(1, "ExecuteToolBySDK", ToolName="send_email"), span(2, "McpRequest", **mcp)]
+    )
+    said = {"Timestamp": NOON, "TenantId": "default", "AgentId": "billing", "TraceId": TRACE}
+    house.stores.write("AgentContent", [{**said, "SpanId": "s2", "Kind": "tool_arguments", "Content": '{"to": "x"}'}])
+    body = house.client(Role.SOC_OPERATOR).get(f"/api/traces/{TRACE}", params={"content": True}).json()
+    (call,) = body["nodes"][1:]
+    assert (body["steps"], call["kind"], call["doubles"]) == (1, "tool_call", ["evt_02"])
+    assert call["content"] == [{"Kind": "tool_arguments", "Content": {"to": "x"}}]
+    query = {"query": "AgentActivity | count"}
+    assert house.client(Role.SOC_ANALYST).post("/api/hunting/run", json=query).json()["rows"] == [[2]]

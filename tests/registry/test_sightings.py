@@ -44,6 +44,7 @@ COMPANY: dict[str, Any] = {
         {"id": "hr", "name": "HR", "platformIds": {"observability": "9F0C-hr"}},
     ],
 }
+GATEWAY = ("http://127.0.0.1:7701", "https://gate.zava.example/")
 _numbers = itertools.count(1)
 
 
@@ -86,6 +87,22 @@ def watch(stores: Stores, *events: Mapping[str, Any]) -> None:
 def found(stores: Stores) -> dict[str, Sighting]:
     with stores.control.read() as tx:
         return {f"{s.kind}/{s.key}": s for s in sightings.list_sightings(tx)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"AgentId": "rogue"}, "No registered agent has the id 'rogue'"),
+        ({"AgentName": "Helper"}, "no registered agent is called 'Helper'"),
+        ({"ServerId": "x", "ServerAddress": "x.example:1"}, "has the id 'x' or the address 'x.example:1'"),
+        ({"ServerId": "x"}, "its address is not told"),
+        ({"ServerAddress": "x.example:1"}, "nor the gateway has the address 'x.example:1'"),
+    ],
+)
+def test_a_sighting_says_why_it_is_one(stores: Stores, columns: dict[str, str], says: str) -> None:
+    watch(stores, call(**({"AgentId": "billing"} if "AgentName" not in columns else {}) | columns))
+    (seen,) = found(stores).values()
+    assert says in watching.reason_of(seen.kind, seen.key, seen.name)
 
 
 # -- who is seen --------------------------------------------------------------------------------------------------
@@ -348,6 +365,22 @@ def test_an_agent_that_is_registered_later_is_adopted_without_anybody_asking(sto
     }  # fmt: skip
     with stores.control.read() as tx:
         assert len(actions.list_audit(tx, action="sighting:adopt")) == 2
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:7701", "localhost:7701", "[::1]:7701", "gate.zava.example:443", "GATE.zava.example"]
+)
+def test_the_gateway_itself_is_no_shadow_tool_server(stores: Stores, address: str) -> None:
+    stores.write("AgentActivity", [call(AgentId="billing", ServerAddress=address, ToolName="send")])
+    watch_sightings(stores.control, stores.activity, own_urls=GATEWAY)
+    assert found(stores) == {}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:7702", "127.0.0.1", "gate.zava.example:8443", "gate.zava.example.evil"])
+def test_whatever_else_runs_beside_the_gateway_is_seen(stores: Stores, address: str) -> None:
+    stores.write("AgentActivity", [call(AgentId="billing", ServerAddress=address, ToolName="send")])
+    watch_sightings(stores.control, stores.activity, own_urls=GATEWAY)
+    assert set(found(stores)) == {f"server/address:{address}"}
 
 
 def test_a_server_that_is_registered_later_is_adopted_by_its_address(stores: Stores, vault: Vault) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from identity.world import World, company
 from kql.running import shown
-from watchfloor.identity import operators
+from watchfloor.identity import operators, sessions
 from watchfloor.model.agents import AgentState
 from watchfloor.model.people import RiskLevel, Role
 from watchfloor.registry import inventory as registry
@@ -111,13 +111,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunted]:
 
 # -- what a row says ----------------------------------------------------------------------------------------------
 
-EMPTY = {
-    ("IdentityInfo", "RiskLevelDetails"): "the directory keeps a level of risk, and not yet what made it so",
-    ("IdentityInfo", "Department"): "the directory has no such field yet",
-    ("IdentityInfo", "JobTitle"): "the directory has no such field yet",
-    ("IdentityInfo", "Manager"): "the directory has no such field yet",
-    ("IdentityInfo", "CriticalityLevel"): "nobody has said yet which accounts are critical",
-}
+EMPTY: dict[tuple[str, str], str] = {}
 """Columns that no row of the demo company fills, and why."""
 
 
@@ -261,6 +255,27 @@ def test_a_person_is_told_with_roles_groups_and_risk(demo: Hunted) -> None:
         True,
     )
     assert (row["AssignedRoles"], row["GroupMembership"]) == (["soc_analyst"], ["security"])
+    assert (row["Department"], row["JobTitle"], row["Manager"], row["CriticalityLevel"]) == (
+        "Security",
+        "Security Analyst",
+        "celia",
+        1,
+    )
+
+
+def test_whom_an_operator_called_compromised_is_told_as_such_until_reinstated(hunted: Hunted) -> None:
+    def told() -> tuple[str, str, str]:
+        hunted.publish()
+        row = hunted.rows("IdentityInfo", "AccountObjectId", "griffin")[-1]
+        return row["RiskLevel"], row["RiskStatus"], row["RiskLevelDetails"]
+
+    assert told() == ("none", "None", "none")
+    with hunted.world.store.tx("wanda") as tx:
+        sessions.revoke_user(tx, "griffin", "A stolen session.", risk=RiskLevel.HIGH)
+    assert told() == ("high", "ConfirmedCompromised", "adminConfirmedUserCompromised")
+    with hunted.world.store.tx("wanda") as tx:
+        sessions.reinstate_user(tx, "griffin", "A new phone.")
+    assert told() == ("none", "None", "none")
 
 
 # -- when a row is written ----------------------------------------------------------------------------------------

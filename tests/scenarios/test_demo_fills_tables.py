@@ -26,13 +26,7 @@ pytestmark = pytest.mark.slow
 SECONDS = 90.0
 PLANS = ("supplier-poisoned", "market-poisoned")
 
-UNFILLED: dict[tuple[str, str], str] = {
-    ("IdentityInfo", "RiskLevelDetails"): "the directory keeps a person's risk, not what made it so",
-    ("IdentityInfo", "Department"): "the directory holds groups, no departments",
-    ("IdentityInfo", "JobTitle"): "the directory holds no titles",
-    ("IdentityInfo", "Manager"): "the directory does not know who leads whom",
-    ("IdentityInfo", "CriticalityLevel"): "nobody rates accounts yet",
-}
+UNFILLED: dict[tuple[str, str], str] = {}
 """(table, column) -> why no row of the demo fills it."""
 
 FILLED = {

@@ -208,6 +208,32 @@ def test_a_drain_survives_a_log_that_does_not_answer_and_says_so_meanwhile(tmp_p
         assert not thread.is_alive()
 
 
+class Pauses(threading.Event):
+    """Is set at the first wait, and knows how long that would have been and how many rows the log held."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        super().__init__()
+        self.log, self.seconds, self.waiting = log, 0.0, -1
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self.is_set():
+            self.seconds, self.waiting = timeout or 0.0, self.log.backlog().rows
+        self.set()
+        return True
+
+
+@pytest.mark.parametrize("max_rows", [1, 2, 3, 100])
+def test_rounds_keep_their_distance_unless_the_store_is_behind(tmp_path: Path, max_rows: int) -> None:
+    with closing(open_store(tmp_path)) as store, closing(SqliteLog(tmp_path / "log.db")) as log:
+        for name in "abc":
+            log.append("main", activities(name), name)
+        loop, pauses = Drain(log, store, max_rows=max_rows, interval=3600), Pauses(log)
+        loop.run(pauses)
+        assert pauses.waiting == 0  # what did not fit into one round was moved at once
+        assert 3500 < pauses.seconds <= 3600
+        assert found(store) == ["a", "b", "c"]
+
+
 def test_batches_of_both_shapes_are_stored_alike_and_in_order(tmp_path: Path) -> None:
     shape = Rows(AGENT_ACTIVITY)
 

@@ -14,9 +14,10 @@ import pytest
 from pyarrow import parquet
 
 from watchfloor.model.errors import InputError, NotFound
-from watchfloor.storage.compiler import KqlCompiler
+from watchfloor.storage.activity import Activity
+from watchfloor.storage.compiler import KqlCompiler, catalogue, described_views
 from watchfloor.storage.events import DuckDbStore
-from watchfloor.storage.exports import FORMATS, OCSF_TABLES, Export, begin
+from watchfloor.storage.exports import FORMATS, OCSF_TABLES, Export, begin, settled
 from watchfloor.storage.ports import Scope
 from watchfloor.storage.tables import TABLES
 
@@ -38,7 +39,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDbStore]:
             seq += 1
             at = START + timedelta(minutes=30 * number)
             names = [f"e{n:02}" for n in range(number, number + size)]
-            facts = {"Facts": '{"n": [1, "ü"]}', "DurationMs": 1.5, "Verdict": "allow", "HttpStatus": None}
+            action = ("ToolCallDecided", "InvokeAgent", "RequestRefused")[seq % 3]
+            facts = {
+                "ActionType": action,
+                "Facts": '{"n": [1, "ü"]}',
+                "DurationMs": 1.5,
+                "Verdict": "allow",
+                "HttpStatus": None,
+            }
             opened.ingest([logged(seq, activities(*names, at=at, **facts))])
             number += size
         opened.ingest(
@@ -95,9 +103,54 @@ def test_other_tenants_and_tables_outside_the_scope_are_not_there(store: DuckDbS
     assert ids(export(store, scope=Scope(("other",)))) == ["theirs"]
     without = Scope(tables=frozenset(TABLES) - {"AgentContent"})
     assert export(store, "AgentContent").rows == 1
-    for name in ("AgentContent", "Nothing", "CloudAppEvents", "AgentActivity | count"):
+    for name in ("AgentContent", "Nothing", "CloudAppEvents | take 1", "AgentActivity | count"):
         with pytest.raises(NotFound, match="there is no table"):
             export(store, name, scope=without)
+
+
+@pytest.mark.parametrize("name", described_views())
+@pytest.mark.parametrize("slice_rows", [12, 20_000])
+def test_a_view_leaves_whole_in_its_own_columns_and_types(store: DuckDbStore, name: str, slice_rows: int) -> None:
+    wanted = Activity(store, KqlCompiler(), Scope()).query(f"{name} | count", 1)["Count"][0].as_py()
+    begun = export(store, name, slice_rows=slice_rows)
+    file = parquet.ParquetFile(io.BytesIO(b"".join(FORMATS["parquet"][1](begun))))
+    assert file.metadata.num_rows == sum(begun.read) == begun.rows == wanted
+    assert file.schema_arrow.names == [c.name for c in described_views()[name].columns]
+    assert max(begun.read, default=0) <= slice_rows
+    lines = b"".join(FORMATS["jsonl"][1](export(store, name))).splitlines()
+    assert len(lines) == wanted
+    assert [json.loads(line)["Timestamp"] for line in lines] == sorted(json.loads(line)["Timestamp"] for line in lines)
+    with pytest.raises(InputError, match="no form in OCSF"):
+        FORMATS["ocsf"][1](begun)
+
+
+def test_some_view_has_rows_in_these_tests(store: DuckDbStore) -> None:
+    counts = {name: export(store, name).rows for name in described_views()}
+    assert min(counts[name] for name in ("AIAgentToolEvents", "CloudAppEvents", "CopilotActivity", "BehaviorInfo")) > 5
+    first = export(store, "CloudAppEvents", since=START, until=START + timedelta(hours=5))
+    assert 0 < sum(b.num_rows for b in first.batches()) < counts["CloudAppEvents"]
+
+
+def test_a_view_is_of_the_askers_tenant_and_only_for_who_sees_all_of_its_tables(store: DuckDbStore) -> None:
+    whole = frozenset(TABLES)
+    for name in described_views():
+        reads = catalogue().views[name].reads
+        assert export(store, name, scope=Scope(("nobody",))).rows == 0
+        assert export(store, name, scope=Scope(tables=reads)).is_view
+        for missing in reads:
+            with pytest.raises(NotFound, match="there is no table"):
+                export(store, name, scope=Scope(tables=whole - {missing}))
+
+
+def test_a_settled_export_is_the_same_bytes_and_says_what_is_wrong_before_it_leaves() -> None:
+    assert b"".join(settled(iter([b"a" * 3_000_000, b"b"]))) == b"a" * 3_000_000 + b"b"
+
+    def broken() -> Iterator[bytes]:
+        yield b"a"
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        settled(broken())
 
 
 def test_parquet_reads_back_as_what_is_stored(store: DuckDbStore) -> None:

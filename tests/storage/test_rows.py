@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchfloor.model.errors import InputError
@@ -40,6 +40,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)  # the first batch waits for Arrow's own imports
 @given(st.lists(ROWS, max_size=5))
 def test_a_row_without_fault_is_stored_as_it_is(rows: list[dict[str, Any]]) -> None:
     shape = Rows(TABLE)

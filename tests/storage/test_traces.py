@@ -139,13 +139,66 @@ def test_spans_of_another_trace_are_no_parents() -> None:
     assert drawn(rows) == ["trace:t", ".1", "trace:u", ".2"]
 
 
+def test_a_call_that_mcps_client_and_server_tell_of_once_more_is_one_step() -> None:
+    call = step(1, "ExecuteToolBySDK", SpanId="a", ToolName="pay")
+    client = step(2, "McpRequest", SpanId="b", ParentSpanId="a", **TOOLS_CALL)
+    server = step(3, "ExecuteToolBySDK", SpanId="c", ParentSpanId="b", ToolName="pay", ToolType="mcp")
+    http = step(4, "Span", SpanId="d", ParentSpanId="b")
+    decision = step(5, "ToolCallDecided", ToolName="pay", ParentSpanId="b")
+    assert drawn([call, client, server, http, decision]) == ["trace:t", ".1", "..4", "..5"]
+    assert [row["IngestSeq"] for row in build([call, client, server])[1].doubles] == [2, 3]
+
+
+def test_a_span_of_mcp_around_a_call_gives_its_place_to_the_call() -> None:
+    rows = [
+        step(1, "InvokeAgent", SpanId="a"),
+        step(2, "McpRequest", SpanId="b", ParentSpanId="a", **TOOLS_CALL),
+        step(3, "ExecuteToolBySDK", SpanId="c", ParentSpanId="b", ToolName="pay"),
+        step(4, "Span", SpanId="d", ParentSpanId="b"),
+        step(5, "ToolCallDecided", ToolName="pay"),
+    ]
+    assert drawn(rows) == ["trace:t", ".1", "..3", "...4", "...5"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ToolName": "lookup"},
+        {"OperationName": "tools/list", "ActionType": "McpRequest"},
+        {"ToolType": "function", "ActionType": "ExecuteToolBySDK"},
+        {"ParentSpanId": "gone"},
+        {"TraceId": "u"},
+    ],
+)
+def test_what_is_no_double_of_a_call_is_shown_beside_it(other: dict[str, Any]) -> None:
+    call = step(1, "ExecuteToolBySDK", SpanId="a", ToolName="pay")
+    second = step(2, "McpRequest", SpanId="b", ParentSpanId="a", **TOOLS_CALL) | other
+    assert sorted(line.strip(".") for line in drawn([call, second]) if line[0] == ".") == ["1", "2"]
+
+
+def test_a_call_that_only_mcp_tells_of_is_a_step_with_its_decision() -> None:
+    rows = [step(1, "McpRequest", SpanId="a", **TOOLS_CALL), step(2, "ToolCallDecided", ToolName="pay")]
+    assert drawn(rows) == ["trace:t", ".1", "..2"]
+
+
+TOOLS_CALL = {"OperationName": "tools/call", "ToolType": "mcp", "ToolName": "pay"}
 IDS = st.sampled_from(["", "a", "b", "c", "d"])
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
             "ActionType": st.sampled_from(
-                ["InvokeAgent", "ExecuteToolBySDK", "ToolCallDecided", "ToolCallCompleted", "GuardrailDecision", "Span"]
+                [
+                    "InvokeAgent",
+                    "ExecuteToolBySDK",
+                    "ToolCallDecided",
+                    "ToolCallCompleted",
+                    "GuardrailDecision",
+                    "Span",
+                    "McpRequest",
+                ]
             ),
+            "OperationName": st.sampled_from(["tools/call", ""]),
+            "ToolType": st.sampled_from(["mcp", ""]),
             "TraceId": st.sampled_from(["t", "u", ""]),
             "SpanId": IDS,
             "ParentSpanId": IDS,
@@ -167,7 +220,8 @@ ROWS = st.lists(
 @given(ROWS, st.integers(0, 2**16))
 def test_every_row_is_in_the_tree_once_whatever_their_order(rows: list[dict[str, Any]], seed: int) -> None:
     tree = build(rows)
-    assert sorted(node.row["IngestSeq"] for node in tree if node.row) == list(range(len(rows)))
+    shown = [node.row["IngestSeq"] for node in tree if node.row]
+    assert sorted(shown + [row["IngestSeq"] for node in tree for row in node.doubles]) == list(range(len(rows)))
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
     assert build(shuffled) == tree
@@ -194,6 +248,16 @@ def check_depth_first(tree: Sequence[Node]) -> None:
 # -- questions to the event store -------------------------------------------------------------------------------------
 
 
+MCP_AROUND: tuple[dict[str, Any], ...] = (
+    {"SpanId": "m", "ToolType": "mcp"},
+    {"SpanId": "n", "ParentSpanId": "m"},
+    {"SpanId": "o", "ParentSpanId": "n", "ToolType": "mcp"},
+    {"SpanId": "p", "ParentSpanId": "o", "ToolType": "mcp"},
+    {"SpanId": "q", "ToolType": "mcp"},
+)
+"""Two calls: one that MCP tells of around it, below it and below that; and one that only MCP tells of."""
+
+
 @pytest.fixture(scope="module")
 def activity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Activity]:
     def row(number: int, action: str, trace: str, conversation: str, **columns: Any) -> dict[str, Any]:
@@ -210,6 +274,10 @@ def activity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Activity]:
         row(6, "ToolCallDecided", "", "", InvocationId="inv_2", AgentId="hr", Verdict="hold"),
         row(7, "ToolListServed", "", "", AgentId="hr"),
         row(8, "InvokeAgent", "t9", "c9", AgentId="hr") | {"TenantId": "other"},
+        *(
+            row(n, "ExecuteToolBySDK", "t4", "c4", ToolName="pay", Status="error", at=-90, **columns)
+            for n, columns in enumerate(MCP_AROUND, 10)
+        ),
     ]
     contents = [
         {"TraceId": "t1", "SpanId": "a", "Kind": "input_messages", "Content": '"hello"'},
@@ -242,13 +310,20 @@ def lines(activity: Activity, limit: int = 50, **filters: Any) -> list[TraceLine
 
 
 def test_conversations_come_with_all_of_their_traces(activity: Activity) -> None:
-    hold, whole, alone = lines(activity)
+    hold, whole, alone, _ = lines(activity)
     assert (hold.id, hold.steps, hold.held, hold.traces) == ("inv_2", 1, 1, 0)
     assert (whole.id, whole.steps, whole.blocked, whole.errors, whole.traces) == ("c1", 4, 1, 1, 2)
     assert whole.agents == ("Billing Agent", "billing", "hr")
     assert whole.users == ("griffin",)
     assert (whole.first, whole.last) == (NOON + timedelta(seconds=1), NOON + timedelta(seconds=5))
     assert (alone.id, alone.users) == ("t3", ("mona@zava.example",))
+
+
+def test_a_call_that_mcp_tells_of_once_more_counts_once_in_the_list_as_in_the_tree(activity: Activity) -> None:
+    (line,) = lines(activity, conversation_id="c4")
+    tree = build(find_steps(activity, "c4"))
+    assert (line.steps, line.errors) == (2, 2)
+    assert [node.row["SpanId"] for node in tree if node.row] == ["n", "q"]
 
 
 @pytest.mark.parametrize(

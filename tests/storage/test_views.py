@@ -268,6 +268,62 @@ def test_a_tool_call_is_one_row_with_its_decision_and_its_end(hunter: Hunter) ->
     ]
 
 
+def test_sensitive_data_is_a_data_security_event_by_place_with_types_label_and_policies() -> None:
+    def seen(category: str, path: str, score: float, detector: str = "sensitive") -> dict[str, Any]:
+        return {"detector": detector, "category": category, "path": path, "score": score, "excerpt": "••••"}
+
+    signals = [
+        seen("iban", "arguments.body", 0.8),
+        seen("iban", "arguments.note", 0.4),
+        seen("us_ssn", "user_turns[0]", 0.65),
+        seen("jailbreak", "user_turns[0]", 0.9, "jailbreak"),
+    ]
+    reason = {"code": "detector", "step": "detectors", "effect": "redact", "mode": "audit", "policy_id": "leaving",
+              "detail": {"title": "Leaving"}}  # fmt: skip
+    other = {"code": "policy", "step": "policies", "effect": "block", "mode": "enforce", "policy_id": "outside"}
+    rows = [
+        call(1, "ToolCallDecided", "inv_1", Verdict="allow", WouldBe="redact", Signals=json.dumps(signals),
+             Reasons=json.dumps([reason, other])),
+        call(2, "ToolCallDecided", "inv_2", Verdict="allow", WouldBe="allow", Signals=SIGNALS, Reasons="[]"),
+        call(3, "ToolCallDecided", "inv_3", Verdict="block", WouldBe="block", Reasons="[]",
+             Signals=json.dumps([seen("phone_number", "arguments.to", 0.65)])),
+    ]  # fmt: skip
+    with asking(rows) as opened:
+        text = (
+            "DataSecurityEvents | project ReportId, ActionType, SensitivityLabel, DlpPolicyEnforcementMode,"
+            " Policies = tostring(DlpPolicyMatchInfo) | sort by ReportId asc, ActionType asc"
+        )
+        policies = '[{"PolicyId":"leaving","PolicyName":"Leaving","PolicyMode":"audit","Action":"redact"}]'
+        assert ask(opened, text).rows == [
+            ["evt_01", "Risky prompt entered in connected AI apps", "Highly Confidential", "Audit", policies],
+            ["evt_01", "Sensitive data sent by AI agent", "Confidential", "Audit", policies],
+            ["evt_03", "Sensitive data sent by AI agent", "General", "Block", "[]"],
+        ]
+        published = (
+            "DataSecurityEvents | where isnotempty(SensitiveInfoTypeInfo)"
+            " | mv-expand SIT = parse_json(tostring(SensitiveInfoTypeInfo))"
+            " | extend SITJson = parse_json(tostring(SIT))"
+            " | extend SITId = tostring(SITJson.SensitiveInfoTypeId), Confidence = toint(SITJson.Confidence),"
+            " Times = toint(SITJson.Count) | summarize max(Confidence), sum(Times), dcount(AccountUpn) by SITId"
+            " | sort by SITId asc"
+        )
+        assert ask(opened, published).rows == [["iban", 85, 2, 1], ["phone_number", 75, 1, 1], ["us_ssn", 75, 1, 1]]
+
+
+def test_labels_of_data_security_events_are_those_of_the_detectors() -> None:
+    from watchfloor.guard.detectors.sensitive import LABEL_OF
+
+    signals = json.dumps(
+        [{"detector": "sensitive", "category": kind, "path": "arguments.a", "score": 0.8} for kind in LABEL_OF]
+    )
+    for kind, label in LABEL_OF.items():
+        one = json.dumps([signal for signal in json.loads(signals) if signal["category"] == kind])
+        row = call(1, "ToolCallDecided", "inv_1", Verdict="allow", WouldBe="allow", Signals=one, Reasons="[]")
+        with asking([row]) as opened:
+            shown_label = cells(opened, "DataSecurityEvents | project SensitivityLabel")
+            assert shown_label == [label.name.replace("_", " ").title()], kind
+
+
 # -- how they are named and asked -------------------------------------------------------------------------------------
 
 
@@ -340,6 +396,7 @@ def test_columns_that_nobody_asked_for_are_not_read() -> None:
         "Verdict",
         "ParentAgentId",
         "TargetAgentId",
+        "TargetAgentName",
         "ActingMode",
     }
     assert read == needed | {"AgentActivity", "RiskCategory", "Signals"}

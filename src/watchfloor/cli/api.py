@@ -15,7 +15,7 @@ import click
 import httpx
 
 from watchfloor import settings
-from watchfloor.model.errors import Denied, InputError, Unavailable
+from watchfloor.model.errors import Denied, InputError, Unavailable, WatchfloorError
 from watchfloor.model.urls import outbound_problem
 
 _TIMEOUT: Final = 120.0
@@ -38,21 +38,35 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def connect(server_url: str | None, token_file: Path | None, data: Path | None) -> httpx.Client:
-    """A client of the server, to be closed; by default of the one on this machine, as its administrator."""
+def connect(
+    server_url: str | None,
+    token_file: Path | None,
+    data: Path | None,
+    *,
+    sends: str = "A token is",
+    timeout: float = _TIMEOUT,
+) -> httpx.Client:
+    """A client of the server, to be closed; by default of the one on this machine, as its administrator.
+
+    ``sends`` begins the sentence on why it must not be overheard. Raises ``InputError``.
+    """
     found = settings.load(os.environ, overrides={"data": data})
     server = (server_url or _running_server(found.data) or found.effective_server_url).rstrip("/")
     problem = outbound_problem(server, require_tls=True)
     if problem:
-        raise InputError(problem, where="--server", remedy="A token is sent there.")
-    path = token_file or found.data / "run" / "admin.token"
+        raise InputError(problem, where="--server", remedy=f"{sends} sent there.")
+    token = read_text(token_file or found.data / "run" / "admin.token", "--token-file").strip()
+    headers = {"authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=server, headers=headers, timeout=timeout, trust_env=False)
+
+
+def read_text(path: Path, option: str) -> str:
+    """The text of a file that ``option`` names. Raises ``InputError``."""
     try:
-        token = path.read_text("utf-8").strip()
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read {path}: {reason}.", where="--token-file") from error
-    headers = {"authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=server, headers=headers, timeout=_TIMEOUT, trust_env=False)
+        raise InputError(f"cannot read {path}: {reason}.", where=option) from error
 
 
 def ask(client: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -61,15 +75,34 @@ def ask(client: httpx.Client, method: str, path: str, body: Mapping[str, Any] | 
         response = client.request(method, path, json=body)
         answer = response.json() if response.content else {}
     except (httpx.HTTPError, ValueError) as error:
-        raise Unavailable(
-            f"{client.base_url} does not answer as a Watchfloor server would: {error}. Is it up? (watchfloor up)"
-        ) from error
+        raise no_server(client, error) from error
     if response.is_success and isinstance(answer, dict):
         return answer
-    message = _message(answer) or f"the server answered {response.status_code}"
-    if response.status_code in (401, 403):
-        raise Denied(message)
-    raise InputError(message)
+    raise refusal(response.status_code, answer)
+
+
+def no_server(client: httpx.Client, error: Exception) -> Unavailable:
+    """What to say where nothing answers, or something else does."""
+    return Unavailable(
+        f"{client.base_url} does not answer as a Watchfloor server would: {error}. Is it up? (watchfloor up)"
+    )
+
+
+def refusal(status: int, answer: Any) -> WatchfloorError:
+    """What a refusal (RFC 9457) says, with places and remedies; of several problems, all of them."""
+    found = answer if isinstance(answer, dict) else {}
+    problems = [_problem(p) for p in found.get("errors", ()) if isinstance(p, dict)]
+    error = _problem({**found, "message": found.get("detail") or found.get("title")})
+    if status in (401, 403):
+        return Denied(str(error) or f"the server answered {status}")
+    if problems:
+        return problems[0] if len(problems) == 1 else InputError("\n".join(map(str, problems)))
+    return error if error.message else InputError(f"the server answered {status}")
+
+
+def one_line(text: str) -> str:
+    """One line, no control characters: what others wrote must not move the cursor of whoever reads it."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _running_server(data: Path) -> str | None:
@@ -80,11 +113,8 @@ def _running_server(data: Path) -> str | None:
         return None
 
 
-def _message(answer: Any) -> str:
-    """What a refusal (RFC 9457) says, with the place and the remedy."""
-    if not isinstance(answer, dict):
-        return ""
-    where = str(answer.get("where") or "")
-    detail = answer.get("detail") or answer.get("title")
-    said = " ".join(str(part) for part in (detail, answer.get("remedy")) if part)
-    return f"{where}: {said}" if where else said
+def _problem(problem: Mapping[str, Any]) -> InputError:
+    where = str(problem.get("where") or "")
+    line = f" (line {problem['line']})" if where and problem.get("line") else ""
+    remedy = str(problem.get("remedy") or "")
+    return InputError(str(problem.get("message") or ""), where=where + line, remedy=remedy)

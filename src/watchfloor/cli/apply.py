@@ -14,29 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import httpx
 from rich.console import Console
 from rich.text import Text
 
-from watchfloor import settings
-from watchfloor.model.errors import Denied, InputError, Unavailable
-from watchfloor.model.urls import outbound_problem
+from watchfloor.cli.api import ask, connect, read_text, server_options
 from watchfloor.registry.local_secrets import resolve_secrets
 
 _COLOURS: Final = {"create": "green", "update": "yellow", "delete": "red"}
-_TIMEOUT: Final = 120.0
 _LONGEST_VALUE: Final = 120
 
 
 @click.command()
 @click.option("-f", "--file", "manifest", required=True, type=click.Path(dir_okay=False), help="Manifest; - for stdin.")
-@click.option("--server", "server_url", help="URL of the server; by default the one on this machine.")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File with an API token; by default this machine's run/admin.token in the data directory.",
-)
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory of the installation.")
+@server_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON; implies --yes.")
 def apply(
@@ -47,23 +37,16 @@ def apply(
     Shows what would change and asks before it does. Applying the same manifest again changes nothing. Exit status: 0
     done, or nothing to do; 1 refused, by the server or by you.
     """
-    found = settings.load(os.environ, overrides={"data": data})
-    server = (server_url or _running_server(found.data) or found.effective_server_url).rstrip("/")
-    problem = outbound_problem(server, require_tls=True)
-    if problem:
-        raise InputError(problem, where="--server", remedy="A token and secrets are sent there.")
     text = _manifest_text(manifest)
-    token = _read(token_file or found.data / "run" / "admin.token", "--token-file").strip()
-    headers = {"authorization": f"Bearer {token}"}
     console = Console(stderr=as_json, highlight=False)
-    with httpx.Client(base_url=server, headers=headers, timeout=_TIMEOUT, trust_env=False) as client:
-        plan = _post(client, "/api/manifests/plan", {"manifest": text})
+    with connect(server_url, token_file, data, sends="A token and secrets are") as client:
+        plan = ask(client, "POST", "/api/manifests/plan", {"manifest": text})
         if plan["changes"]:
             if not as_json:
                 show_plan(console, plan)
                 if not yes and not click.confirm("Apply these changes?", default=False):
                     raise SystemExit(1)
-            plan = _post(client, "/api/manifests/apply", {"manifest": text, "expected": plan["digest"]})
+            plan = ask(client, "POST", "/api/manifests/apply", {"manifest": text, "expected": plan["digest"]})
     if as_json:
         click.echo(json.dumps(plan, indent=2))
         return
@@ -107,19 +90,11 @@ def _value(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
-def _running_server(data: Path) -> str | None:
-    """Where the server of this data directory is, if ``watchfloor up`` runs it: its ports may have come as options."""
-    try:
-        return str(json.loads((data / "run" / "up.json").read_text("utf-8"))["server"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _manifest_text(manifest: str) -> str:
     if manifest == "-":
         text, folder = sys.stdin.read(), Path.cwd()
     else:
-        text, folder = _read(Path(manifest), "--file"), Path(manifest).parent
+        text, folder = read_text(Path(manifest), "--file"), Path(manifest).parent
 
     def file(path: str) -> str | None:
         try:
@@ -129,44 +104,3 @@ def _manifest_text(manifest: str) -> str:
             return None
 
     return resolve_secrets(text, variable=os.environ.get, file=file)
-
-
-def _read(path: Path, option: str) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read {path}: {reason}.", where=option) from error
-
-
-def _post(client: httpx.Client, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        response = client.post(path, json=body)
-        answer = response.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise Unavailable(
-            f"{client.base_url} does not answer as a Watchfloor server would: {error}. Is it up? (watchfloor up)"
-        ) from error
-    if response.is_success and isinstance(answer, dict):
-        return answer
-    message = _message(answer) or f"the server answered {response.status_code}"
-    if response.status_code in (401, 403):
-        raise Denied(message)
-    raise InputError(message)
-
-
-def _message(answer: Any) -> str:
-    """What a refusal (RFC 9457) says; of a manifest with several problems, all of them."""
-    if not isinstance(answer, dict):
-        return ""
-    problems = [p for p in answer.get("errors", ()) if isinstance(p, dict)]
-    if not problems:
-        problems = [{"message": answer.get("detail") or answer.get("title") or "", **answer}]
-    return "\n".join(_problem(p) for p in problems)
-
-
-def _problem(problem: Mapping[str, Any]) -> str:
-    where = str(problem.get("where") or "")
-    line = f" (line {problem['line']})" if problem.get("line") else ""
-    said = " ".join(str(part) for part in (problem.get("message"), problem.get("remedy")) if part)
-    return f"{where}{line}: {said}" if where else said

@@ -6,18 +6,18 @@ it is whole: what was written is read back and counted first.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import click
 
-from watchfloor.model.errors import InputError, Unavailable, WatchfloorError
+from watchfloor.model.errors import InputError, WatchfloorError
+from watchfloor.portal.times import utc
 
 _TIME: Final = click.DateTime(
     [f"%Y-%m-%d{clock}{zone}" for clock in ("", "T%H:%M", "T%H:%M:%S") for zone in ("", "%z")]
@@ -28,7 +28,7 @@ _PATIENCE: Final = 300.0
 
 
 @click.command()
-@click.option("--table", required=True, help="The table: AgentActivity, AlertInfo, …")
+@click.option("--table", required=True, help="The table or view: AgentActivity, AlertInfo, CloudAppEvents, …")
 @click.option("--since", type=_TIME, help="From then on; UTC unless it says otherwise.")
 @click.option("--until", type=_TIME, help="Before then.")
 @click.option("--format", "form", type=click.Choice(["parquet", "jsonl", "ocsf"]), default="parquet", show_default=True)
@@ -51,21 +51,16 @@ def export(
     token_file: Path | None,
 ) -> None:
     """Write every row of a table and period to a file."""
-    period = (_utc(since), _utc(until))
+    start = None if since is None else utc(since, "--since")
+    end = None if until is None else utc(until, "--until")
     with _appearing(output) as temporary:
         if server:
-            rows = _from_server(server, token_file, data, table, form, period, temporary)
+            rows = _from_server(server, token_file, data, table, form, (start, end), temporary)
         else:
-            rows = _from_data(data, table, form, period, temporary)
+            rows = _from_data(data, table, form, (start, end), temporary)
         if (found := count_rows(temporary, form)) != rows:
             raise WatchfloorError(f"{found} of {rows} rows arrived; nothing was written. Try again.")
     click.echo(f"{rows} rows of {table} in {output}", err=True)
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    if at is None:
-        return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 Period = tuple[datetime | None, datetime | None]
@@ -117,7 +112,7 @@ def _from_data(data: Path | None, table: str, form: str, period: Period, path: P
     with open_event_store(settings.load(os.environ, overrides={"data": data})) as store:
         begun = begin(store, KqlCompiler(), Scope(), table, *period)
         _write(FORMATS[form][1](begun), path)
-    return begun.rows
+    return sum(begun.read) if begun.is_view else begun.rows
 
 
 def _from_server(
@@ -126,7 +121,7 @@ def _from_server(
     """Write what the control plane at ``server`` exports to ``path``; how many rows it says there are."""
     import httpx
 
-    from watchfloor.cli.api import connect
+    from watchfloor.cli.api import connect, no_server, refusal
 
     asked = {"format": form}
     asked |= {name: at.isoformat() for name, at in zip(("since", "until"), period, strict=True) if at is not None}
@@ -136,20 +131,9 @@ def _from_server(
                 "GET", f"/api/exports/{quote(table, safe='')}", params=asked, timeout=_PATIENCE
             ) as answer:
                 if not answer.is_success:
-                    raise _refusal(answer.read(), answer.status_code, server)
+                    answer.read()
+                    raise refusal(answer.status_code, answer.json())
                 _write(answer.iter_bytes(), path)
                 return int(answer.headers["x-watchfloor-rows"])
         except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise Unavailable(f"{server} does not answer as a Watchfloor server would: {error}.") from error
-
-
-def _refusal(answer: bytes, status: int, server: str) -> WatchfloorError:
-    """What the control plane says is wrong."""
-    try:
-        found = json.loads(answer)
-    except ValueError:
-        found = {}
-    detail = str(found.get("detail") or f"{server} answers with status {status}.")
-    if found.get("where"):
-        return InputError(detail, where=str(found["where"]), remedy=str(found.get("remedy", "")))
-    return WatchfloorError(detail)
+            raise no_server(client, error) from error

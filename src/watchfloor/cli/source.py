@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import click
 
-from watchfloor.cli.api import ask, connect, server_options
+from watchfloor.cli.api import ask, connect, one_line, server_options
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 
@@ -66,7 +66,7 @@ def list_all(server_url: str | None, token_file: Path | None, data: Path | None,
     for item in found:
         state = "" if item["is_enabled"] else "  disabled"
         agents = ", ".join(item["agents"])
-        click.echo(f"{item['id']}  {item['events_per_second']} events/s  for {_line(agents)}{state}")
+        click.echo(f"{item['id']}  {item['events_per_second']} events/s  for {one_line(agents)}{state}")
 
 
 @source.command()
@@ -98,8 +98,3 @@ def _print_token(answer: dict[str, Any], as_json: bool) -> None:
         return
     click.echo(f"The token of {answer['id']}. It is shown once; send it as 'Authorization: Bearer …'.", err=True)
     click.echo(answer["token"])
-
-
-def _line(text: str) -> str:
-    """One line, no control characters: what others wrote must not move the cursor of whoever reads it."""
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,4 +1,4 @@
-"""What is shipped as data: policies, detections, views. Nothing in here decides anything.
+"""What is shipped as data: policies, detections, views, descriptions of doors. Nothing in here decides anything.
 
 Policies and detections carry their own tests. A view (``tables/NAME.kql``) begins with comment lines that are YAML:
 what it is, and what each of its columns means; the rest is its query.
@@ -24,6 +24,13 @@ def policies() -> list[dict[str, Any]]:
     folder = resources.files(__name__).joinpath("policies")
     bodies = [yaml.safe_load(f.read_text("utf-8")) for f in folder.iterdir() if f.name.endswith(".yaml")]
     return sorted(bodies, key=lambda body: str(body["id"]))
+
+
+def described_doors() -> dict[str, Any]:
+    """The telemetry doors as a part of an OpenAPI document: ``paths`` and ``components``."""
+    text = resources.files(__name__).joinpath("openapi", "telemetry.yaml").read_text("utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return {name: found[name] for name in ("paths", "components")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from watchfloor.detection.rules import TACTICS, ReasonMeaning, Reasons, Rule, Ruleset, progress
-from watchfloor.detection.steps import Step, clean, read
+from watchfloor.detection.steps import GUARDRAIL, Step, clean, read
 from watchfloor.model.cases import AlertDraft, Entity, EntityKind, EntityRole
 from watchfloor.model.verdicts import Severity
 from watchfloor.storage.ports import Seq
@@ -36,6 +36,9 @@ _MONTHS: Final = (
 )  # fmt: skip
 _UNKNOWN_REASON: Final = ReasonMeaning(severity=Severity.LOW, tactic="Execution", techniques=())
 
+
+_GUARDRAIL: Final = ReasonMeaning(severity=Severity.MEDIUM, tactic="Defense Evasion", techniques=("AML.T0054",))
+"""What it means that an agent's own guardrail intervened; it says itself how severe that is, up to high."""
 
 _JUDGED_BY_POLICY: Final = frozenset({"policy", "detector", "untraced_argument", "rate_exceeded"})
 """Codes of reasons that carry a policy's own severity, tactic and techniques."""
@@ -73,6 +76,9 @@ def meaning(step: Step, reasons: Reasons) -> Meaning:
 def _meaning_of(reason: Mapping[str, Any], was_stopped: bool, reasons: Reasons) -> Meaning:
     """One reason's meaning: its policy's own where the record has it, else its code's."""
     code = str(reason.get("code", ""))
+    if code.startswith(GUARDRAIL):
+        severity = min(_severity(reason.get("severity"), _GUARDRAIL.severity), Severity.HIGH, key=lambda s: s.rank)
+        return Meaning(severity, _GUARDRAIL.tactic, _GUARDRAIL.techniques, _GUARDRAIL.tactic, False, True)
     base = reasons.reasons.get(code, _UNKNOWN_REASON)
     detail = reason.get("detail") or {}
     severity, tactic, techniques = base.severity, base.tactic, base.techniques
@@ -223,6 +229,7 @@ def _texts(rule: Rule, steps: Sequence[Step]) -> dict[str, str]:
         "server": listed(sorted({clean(s.server_id) for s in steps})),
         "tools": listed(tools, 6) or "not known",
         "calls": plural(count, "call"),
+        "times": "once" if count == 1 else f"{count} times",
         "were": "was" if count == 1 else "were",
         "them": "it" if count == 1 else "them",
         "before": " before reaching the tool server",

@@ -42,7 +42,7 @@ TACTICS: Final = (
 
 PLACEHOLDERS: Final = frozenset(
     {"user", "Who", "agent", "tool", "server", "tools", "calls", "were", "them", "before", "stopped", "from_addresses",
-     "span", "reason", "minutes"}
+     "span", "reason", "minutes", "times"}
 )  # fmt: skip
 """What titles and descriptions of rules may name."""
 

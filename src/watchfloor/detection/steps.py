@@ -26,6 +26,10 @@ JAILBREAK: Final = frozenset({"jailbreak", "prompt_extraction", "authority_claim
 """Categories of signals that count as a jailbreak attempt."""
 
 _ALWAYS: Final = pa.array(["RequestRefused", "ToolChanged"])
+GUARDRAIL: Final = "guardrail:"
+"""How codes of reasons begin that an agent's own guardrail gave: they are its words, and mean nothing else here."""
+INTERVENED: Final = ("block", "redact")
+"""Verdicts of a guardrail that refused or changed something."""
 _LONGEST_TEXT: Final = 200
 
 
@@ -64,7 +68,9 @@ class Step:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether the call did not go out."""
+        """Whether the call did not go out. What an agent's own guardrail did to words says nothing about calls."""
+        if self.action == "GuardrailDecision":
+            return False
         return self.verdict in ("block", "hold") or self.action == "RequestRefused"
 
     @property
@@ -104,6 +110,12 @@ def _counting(reasons: list[Any], code: str) -> tuple[dict[str, Any], ...]:
     return tuple(blocking)
 
 
+def _of_guardrail(reasons: list[Any]) -> tuple[dict[str, Any], ...]:
+    """What an agent's guardrail gave as its reasons, or that it gave none."""
+    given = [r for r in reasons if isinstance(r, dict) and r.get("effect") in INTERVENED]
+    return tuple({**r, "code": f"{GUARDRAIL}{r.get('code') or ''}"} for r in given) or ({"code": GUARDRAIL},)
+
+
 def _signals(row: dict[str, Any]) -> frozenset[tuple[str, str]]:
     conversation = row["ConversationId"] or ""
     found = set()
@@ -119,10 +131,13 @@ def _signals(row: dict[str, Any]) -> frozenset[tuple[str, str]]:
 
 
 def interesting(table: pa.Table) -> pa.Table:
-    """The rows that some rule may want: anything but plain allowed calls, completions and served lists."""
+    """The rows that some rule may want: anything but plain allowed calls, completions, served lists and what agents
+    tell of themselves; of that only where a guardrail intervened."""
     text = {name: pc.fill_null(table[name], "") for name in ("ActionType", "Verdict", "WouldBe", "Signals")}
     mask = pc.is_in(text["ActionType"], value_set=_ALWAYS)
     decided = pc.equal(text["ActionType"], "ToolCallDecided")
+    guarded = pc.equal(text["ActionType"], "GuardrailDecision")
+    mask = pc.or_(mask, pc.and_(guarded, pc.is_in(text["Verdict"], value_set=pa.array(INTERVENED))))
     for condition in (
         pc.equal(text["Verdict"], "block"),
         pc.equal(text["WouldBe"], "block"),
@@ -140,7 +155,11 @@ def read(table: pa.Table) -> list[Step]:
         at = row["Timestamp"]
         if at is None or not text["ReportId"]:
             continue
-        reasons = _counting(_json(row["Reasons"]), text["ReasonCode"])
+        told, code = _json(row["Reasons"]), text["ReasonCode"]
+        if text["ActionType"] == "GuardrailDecision":
+            reasons, code = _of_guardrail(told), f"{GUARDRAIL}{code}"
+        else:
+            reasons = _counting(told, code)
         step = Step(
             report_id=text["ReportId"],
             seq=row["IngestSeq"] or 0,
@@ -157,7 +176,7 @@ def read(table: pa.Table) -> list[Step]:
             tool=text["ToolName"],
             verdict=text["Verdict"],
             would_be=text["WouldBe"],
-            reason_code=text["ReasonCode"] or (str(reasons[0].get("code", "")) if reasons else ""),
+            reason_code=code or (str(reasons[0].get("code", "")) if reasons else ""),
             reasons=reasons,
             signals=_signals(row),
             policy_id=text["PolicyId"],

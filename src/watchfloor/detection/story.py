@@ -138,6 +138,7 @@ def _description(alerts: Sequence[Alert]) -> str:
     let_out = [e for e in calls if not e["stopped"]]
     refused = [e for e in events if e["reason"] == "session_revoked"]
     changed = [e for e in events if e["action"] == "ToolChanged"]
+    guarded = [e for e in events if e["action"] == "GuardrailDecision"]
     users, agents = _names(alerts, EntityKind.USER), _names(alerts, EntityKind.AGENT)
     addresses = _names(alerts, EntityKind.ADDRESS)
     first = min(a.draft.first_activity for a in alerts)
@@ -168,6 +169,8 @@ def _description(alerts: Sequence[Alert]) -> str:
         sentences.append("None of the calls of these alerts got through.")
     if refused:
         sentences.append(f"A revoked session was used {at_least}{_times(len(refused))}, and refused.")
+    if guarded:
+        sentences.append(f"By their own account, guardrails of agents intervened {at_least}{_times(len(guarded))}.")
     if changed:
         tools = sorted({f"{e['server']}/{e['tool']}" for e in changed})
         sentences.append(f"Definitions that changed after approval: {listed(tools)}.")

@@ -44,6 +44,7 @@ PUBLIC_MESSAGES: Final[dict[str, str]] = {
     "not_granted": "The agent has not been granted this tool.",
     "scope_exceeded": "The agent may only read, and this tool has side effects.",
     "arguments_unreadable": "The arguments cannot be examined completely.",
+    "content_unreadable": "What came back cannot be examined completely.",
     "detector": "The call was refused because of its content.",
     "untraced_argument": "The call was refused because an argument comes from nobody who may say it. Ask the user.",
     "policy": "The call was refused by a policy of the organisation.",

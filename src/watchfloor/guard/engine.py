@@ -88,15 +88,15 @@ def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None, tr
         run(case)
     if not case.reasons:
         return Verdict(Effect.ALLOW, Effect.ALLOW, (), case.signals, (), input_hash, known_policies.hash)
-    return _combine(case, input_hash)
+    return combine(case, input_hash)
 
 
-def _combine(case: Case, input_hash: str) -> Verdict:
+def combine(case: Case, input_hash: str) -> Verdict:
     """The strictest enforced reason wins and stands first; the others keep the order of the steps."""
     enforced = [reason for reason in case.reasons if reason.mode is Mode.ENFORCE]
     deciding = max(enforced, key=lambda reason: reason.effect.strictness, default=None)
     effect = deciding.effect if deciding is not None else Effect.ALLOW
-    would_be = max((reason.effect for reason in case.reasons), key=lambda found: found.strictness)
+    would_be = max((reason.effect for reason in case.reasons), key=lambda found: found.strictness, default=effect)
     reasons = case.reasons
     if deciding is not None and deciding.effect is not Effect.ALLOW:
         reasons = [deciding, *(reason for reason in reasons if reason is not deciding)]

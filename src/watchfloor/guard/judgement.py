@@ -42,7 +42,7 @@ def run_detectors(case: Case) -> None:
         case.signals = tuple(
             dataclasses.replace(finding.signal, path=mask(finding.signal.path)) for finding in case.findings
         )
-    case.matches = _matches(case)
+    case.matches = matches(case)
     case.reasons += case.matches.get("detectors", ())
 
 
@@ -105,7 +105,7 @@ def _hold_expired(note: dict[str, str]) -> Reason:
 # -- policies -----------------------------------------------------------------------------------------------------
 
 
-def _matches(case: Case) -> dict[str, list[Reason]]:
+def matches(case: Case) -> dict[str, list[Reason]]:
     """Reasons of the policies that apply, by step."""
     facts = case.facts
     if facts.agent is None or facts.server is None or facts.tool is None or facts.binding is None or case.unreadable:
@@ -123,14 +123,14 @@ def _matches(case: Case) -> dict[str, list[Reason]]:
         except expression.EvaluationError:
             pass  # one of them has no answer: ask each
     bound = expression.activation(values)
-    matches: dict[str, list[Reason]] = {}
+    found: dict[str, list[Reason]] = {}
     for group in selection.groups:
         if _may_apply(group, bound, reach):
             for policy in group.policies:
                 reason = _try(policy, case, bound, reach)
                 if reason is not None:
-                    matches.setdefault(policy.step, []).append(reason)
-    return matches
+                    found.setdefault(policy.step, []).append(reason)
+    return found
 
 
 def _may_apply(group: Group, bound: Any, reach: Reach) -> bool:
@@ -192,7 +192,9 @@ def _reason(policy: Policy, case: Case) -> Reason:
     detail: Mapping[str, Any] = policy.detail
     if effect is Effect.REDACT:
         wanted = [
-            finding for finding in case.findings if finding.in_arguments and finding.signal.detector in policy.redact
+            finding
+            for finding in case.findings
+            if finding.in_arguments and not {finding.signal.detector, finding.signal.category}.isdisjoint(policy.redact)
         ]
         redactions = [finding.redaction for finding in wanted if finding.redaction is not None]
         if not redactions or len(redactions) != len(wanted):

@@ -11,6 +11,8 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from watchfloor.guard.detectors.catalogue import BY_CATEGORY
+from watchfloor.guard.detectors.sensitive import CONFIDENT, LABELS, label_of
 from watchfloor.guard.provenance.labels import Label, Outcome, Strictness
 from watchfloor.model.agents import (
     ActingMode,
@@ -54,7 +56,7 @@ def _values(kind: type[StrEnum]) -> tuple[str, ...]:
     return tuple(member.value for member in kind)
 
 
-CATEGORIES: Final = ("jailbreak", "prompt_extraction", "authority_claim", "jailbreak_mention", "secret", "not_scanned")
+CATEGORIES: Final = tuple(BY_CATEGORY)
 """Categories of signals that the built-in detectors give."""
 
 _SEVERITY_ORDER: Final = tuple(Severity)
@@ -99,7 +101,7 @@ def _settled(
     convert: Callable[[Any], Any] | None = None,
 ) -> Name:
     """A name that shows one member of the facts, perhaps converted."""
-    # Policies run only when agent, server, tool and binding are known; see judgement._matches.
+    # Policies run only when agent, server, tool and binding are known; see judgement.matches.
     member = attrgetter(f"facts.{fact}")
     read = member if convert is None else lambda case: convert(member(case))
     return Name(name, kind, doc, read, values, fact)
@@ -263,6 +265,20 @@ NAMES: Final[tuple[Name, ...]] = (
         "Categories of what they saw in the arguments.",
         lambda c: _categories(c, in_arguments=True),
         CATEGORIES,
+    ),
+    Name(
+        "signals.confident",
+        STRINGS,
+        "Categories of what they saw with medium or high confidence (a score of 0.6 or more).",
+        lambda c: sorted({f.signal.category for f in c.findings if f.signal.score >= CONFIDENT}),
+        CATEGORIES,
+    ),
+    Name(
+        "signals.label",
+        STRING,
+        "The highest sensitivity label of what they saw; empty when nothing sensitive.",
+        lambda c: label_of(frozenset(f.signal.category for f in c.findings)),
+        ("", *LABELS),
     ),
     Name(
         "signals.severity",

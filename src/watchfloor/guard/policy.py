@@ -29,7 +29,7 @@ from watchfloor.model.verdicts import Effect, Mode, Severity
 if TYPE_CHECKING:
     from watchfloor.guard.case import Case
 
-SEMANTICS: Final = 1
+SEMANTICS: Final = 2
 """Part of every policy set's hash; raised when the same policies and inputs would be decided differently."""
 
 _MOST_SELECTIONS: Final = 32_768
@@ -78,6 +78,8 @@ class Policy:
     redact: tuple[str, ...]
     """Detectors whose redactions an ``effect: redact`` policy applies."""
     blind_spots: str
+    surface: str
+    """``call``, ``result`` or ``answer``."""
     condition: Condition = field(compare=False, repr=False)
     detail: Mapping[str, Any] = field(compare=False, repr=False)
     """What every reason of this policy carries for alerts: title, tactic, techniques."""
@@ -138,15 +140,21 @@ class PolicySet:
     and remembered; the memory is bounded and changes no answer.
     """
 
-    __slots__ = ("_fused", "_kind", "_selections", "_settled", "fragments", "hash", "limits", "members", "policies")
+    __slots__ = (
+        "_fused", "_kind", "_on", "_relevant", "_selections", "_settled", "fragments", "hash", "limits", "members",
+        "policies",
+    )  # fmt: skip
 
-    def __init__(self, policies: tuple[Policy, ...], set_hash: str, limits: Limits) -> None:
+    def __init__(self, policies: tuple[Policy, ...], set_hash: str, limits: Limits, surface: str = "call") -> None:
         self.policies = policies
+        self._relevant = tuple(policy for policy in policies if policy.surface == surface)
+        others = {policy.surface for policy in policies} - {"call"} if surface == "call" else frozenset[str]()
+        self._on = {other: PolicySet(policies, set_hash, limits, other) for other in sorted(others)}
         self.hash = set_hash
         self.limits = limits
         self.members: Mapping[str, int] = {policy.id: policy.version for policy in policies}
         self.fragments = Fragments()
-        premises = [policy.condition.premise for policy in policies]
+        premises = [policy.condition.premise for policy in self._relevant]
         self._settled = sorted(frozenset[str]().union(*(premise.names for premise in premises if premise)))
         facts = {"agent.id", "server.id", "tool.name", "tool.effect", *(names.BY_NAME[n].fact for n in self._settled)}
         self._kind: Callable[[Facts], tuple[Any, ...]] = attrgetter(*sorted(facts))
@@ -187,6 +195,10 @@ class PolicySet:
     def __repr__(self) -> str:
         return f"PolicySet({self.hash[:12]}, {len(self.policies)} policies)"
 
+    def on(self, surface: str) -> PolicySet | None:
+        """The same policies, of which those for ``surface`` count; ``None`` where there are none."""
+        return self._on.get(surface)
+
     def select(self, case: Case) -> Selection:
         """The policies that a call answers to, ordered by id. Agent, server, tool and binding must be known.
 
@@ -204,11 +216,11 @@ class PolicySet:
 
     def _choose(self, case: Case) -> Selection:
         agent, server, tool = case.facts.agent, case.facts.server, case.facts.tool
-        assert agent is not None and server is not None and tool is not None, "see judgement._matches"
+        assert agent is not None and server is not None and tool is not None, "see judgement.matches"
         settled = {name: names.BY_NAME[name].read(case) for name in self._settled}
         relevant = tuple(
             policy
-            for policy in self.policies
+            for policy in self._relevant
             if policy.scope.covers(agent.id, server.id, tool.name, tool.effect)
             and expression.may_hold(policy.condition.premise, settled)
         )
@@ -259,6 +271,7 @@ def _compile(facts: PolicyFacts) -> Policy:
         message=body["message"],
         redact=tuple(body.get("redact", ())),
         blind_spots=body.get("blind_spots", ""),
+        surface=body.get("surface", "call"),
         condition=expression.compile_condition(body["when"]),
         detail={"title": title, "tactic": tactic, "techniques": list(techniques)},
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from watchfloor.guard import expression, names
+from watchfloor.guard.detectors.sensitive import TYPE_IDS
 from watchfloor.guard.problems import Problem, did_you_mean
 from watchfloor.model.agents import CredentialOwner, PinState, Scope, TokenMode, ToolEffect
 from watchfloor.model.ids import is_name
@@ -25,8 +26,14 @@ STEPS: Final = {
 }
 """Where a policy may count, and the reason code that it gives there."""
 
-REDACTING_DETECTORS: Final = ("secrets",)
+REDACTING_DETECTORS: Final = ("secrets", "sensitive")
 """Detectors that can say what to replace."""
+
+REDACTABLE: Final = (*REDACTING_DETECTORS, *TYPE_IDS)
+"""What ``redact`` may name: all findings of a detector, or those of one sensitive information type."""
+
+SURFACES: Final = ("call", "result", "answer")
+"""What a policy looks at: a call before it goes out, what a tool gave back, what an agent answers."""
 
 TACTICS: Final = (
     "Reconnaissance", "Resource Development", "Initial Access", "Execution", "Persistence", "Privilege Escalation",
@@ -106,6 +113,8 @@ def _check_together(body: Mapping[Any, Any]) -> list[Problem]:
         problems.append(Problem("redact", message, f"Name detectors: {', '.join(REDACTING_DETECTORS)}."))
     if body.get("effect") != Effect.REDACT and body.get("redact"):
         problems.append(Problem("redact", "is for `effect: redact` only.", "Remove it or change the effect."))
+    if body.get("effect") == Effect.HOLD and body.get("surface", "call") != "call":
+        problems.append(Problem("effect", "only a call can be held.", "Use `block` or `redact`, or `surface: call`."))
     when = body.get("when")
     if body.get("step") == "detectors" and isinstance(when, str) and "signals." not in when:
         problems.append(
@@ -206,6 +215,8 @@ def _given(value: Any, where: str) -> list[Problem]:
     problems = []
     for key, inner in value.items():
         at = f"{where}.{key}"
+        if key == "content":
+            continue  # anything
         if key not in GIVEN:
             problems.append(Problem(at, "there is no such member.", did_you_mean(str(key), GIVEN) or _known(GIVEN)))
         elif key in ("user_turns", "directory"):
@@ -247,6 +258,7 @@ def _facts(**checks: Callable[[Any, str], list[Problem]]) -> tuple[Member, ...]:
 
 GIVEN: Final[dict[str, tuple[Member, ...]]] = {
     "args": (),
+    "content": (),
     "user_turns": (),
     "read": (),
     "directory": (),
@@ -321,12 +333,19 @@ MEMBERS: Final = (
         "What it means when the condition has no answer: `block` (default) or `flag` (allow and record).",
         _one_of(("block", "flag")),
     ),
+    Member(
+        "surface",
+        "What it looks at: `call` (default) with the user's words, the `result` of a tool before the agent sees it, an "
+        "agent's `answer`.",
+        _one_of(SURFACES),
+    ),
     Member("scope", "Which calls it looks at; every call unless said.", _scope),
     Member("when", "The condition, in CEL: true when the policy applies.", _condition, is_required=True),
     Member(
         "redact",
-        "With `effect: redact`: detectors whose findings are replaced.",
-        _list_of(_one_of(REDACTING_DETECTORS)),
+        "With `effect: redact`: detectors (`secrets`, `sensitive`) or sensitive information types whose findings are "
+        "replaced.",
+        _list_of(_one_of(REDACTABLE)),
     ),
     Member(
         "message",

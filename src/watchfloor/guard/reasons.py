@@ -41,6 +41,7 @@ CODES: Final[dict[str, Code]] = {
     "password_reset_required": Code(Severity.HIGH, "The user must reset the password first."),
     "agent_risk": Code(Severity.HIGH, "The agent's risk is high."),
     "arguments_unreadable": Code(Severity.MEDIUM, "The arguments cannot be examined completely."),
+    "content_unreadable": Code(Severity.MEDIUM, "What came back cannot be examined completely."),
     "detector": Code(Severity.HIGH, "A policy about what the detectors saw applies."),
     "untraced_argument": Code(
         Severity.HIGH, "An argument comes from nowhere that may say it: neither the user nor the directory named it."

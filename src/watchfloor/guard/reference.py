@@ -1,4 +1,5 @@
-"""The generated parts of ``docs/policies.md``: what may stand in a policy, which names it may use, reason codes.
+"""The generated parts of ``docs/policies.md`` and ``docs/detectors.md``: members and names of policies, reason codes,
+the catalogue of detections.
 
 Text only; ``docs/write.py`` puts it between the page's markers, and a test compares.
 """
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from watchfloor.guard import names, policy_body
+from watchfloor.guard.detectors.catalogue import DETECTIONS
 from watchfloor.guard.reasons import CODES
 
 _MARKED: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -63,12 +65,30 @@ def codes_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def detections_table() -> str:
+    """The catalogue of the text detectors."""
+    rows = [
+        "| id | category | what | severity | tactic | surfaces | known elsewhere as |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for found in DETECTIONS:
+        techniques = "".join(f" {technique}" for technique in found.techniques)
+        surfaces = ", ".join(found.surfaces)
+        elsewhere = ", ".join(found.counterparts)
+        rows.append(
+            f"| `{found.id}` | `{found.category}` | {found.title} | {found.severity} | {found.tactic}{techniques} "
+            f"| {surfaces} | {elsewhere} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "members": members_table,
     "names": names_table,
     "functions": functions_table,
     "given": given_table,
     "codes": codes_table,
+    "detections": detections_table,
 }
 
 

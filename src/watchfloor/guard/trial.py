@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from watchfloor.guard.context import Context
+from watchfloor.guard.detectors.hit import Surface
 from watchfloor.guard.engine import decide
 from watchfloor.guard.policy import PolicySet
 from watchfloor.guard.policy_body import effects
+from watchfloor.guard.protection import protect
 from watchfloor.guard.provenance.conversation import Conversation, ToolResult
 from watchfloor.guard.provenance.directory import Directory
 from watchfloor.guard.provenance.labels import Strictness
@@ -62,7 +64,7 @@ def run_tests(body: Mapping[str, Any], others: Iterable[PolicyFacts] = ()) -> li
     outcomes = []
     for row in body.get("tests") or ():
         try:
-            verdict = try_row(row["given"], policies, _first_effect(body))
+            verdict = try_row(row["given"], policies, _first_effect(body), body.get("surface", "call"))
         except (ValueError, TypeError) as error:
             raise InputError(f"the row cannot be tried: {error}.", where=f"tests: {row['name']}") from error
         because = "; ".join(f"{reason.code}: {reason.message}" for reason in verdict.reasons) or "no reason"
@@ -70,9 +72,16 @@ def run_tests(body: Mapping[str, Any], others: Iterable[PolicyFacts] = ()) -> li
     return outcomes
 
 
-def try_row(given: Mapping[str, Any], policies: PolicySet, effect: ToolEffect = ToolEffect.READ) -> Verdict:
-    """The verdict on the call that ``given`` describes; ``effect`` is the tool's unless the row says."""
+def try_row(
+    given: Mapping[str, Any], policies: PolicySet, effect: ToolEffect = ToolEffect.READ, surface: str = "call"
+) -> Verdict:
+    """The verdict on the call that ``given`` describes, or on the ``content`` that came back on another ``surface``.
+
+    ``effect`` is the tool's unless the row says.
+    """
     invocation, facts = ordinary_call(given, effect)
+    if "content" in given and surface != "call":
+        return protect(Surface(surface), given["content"], invocation, Context(facts, policies)).verdict
     return decide(invocation, Context(facts, policies, _trace(given, invocation, facts)))
 
 

@@ -5,10 +5,10 @@ Every node has the ``span`` that it was read from. Values of literals are in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from watchfloor.kql.errors import Span
+from watchfloor.kql.records import dataclass
 
 # -- expressions ------------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ the one that is raised.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Literal, NoReturn
+
+from watchfloor.kql.records import dataclass
 
 Kind = Literal["syntax", "semantic", "unsupported", "limit"]
 """``syntax``: not KQL. ``semantic``: KQL without meaning here. ``unsupported``: KQL that is not answered. ``limit``:

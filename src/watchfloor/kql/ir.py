@@ -10,9 +10,12 @@ Constants hold the Python values of ``values.py``: datetime and timespan are tic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from watchfloor.kql.records import dataclass
 
 if TYPE_CHECKING:
     from watchfloor.kql.functions.spec import Aggregate, Function
@@ -448,25 +451,34 @@ def inputs(relation: Relation) -> tuple[Relation, ...]:
 
 def operands(scalar: Scalar) -> tuple[Scalar, ...]:
     """The scalars that ``scalar`` is made of, directly."""
-    if isinstance(scalar, Apply):
-        return scalar.arguments
-    if isinstance(scalar, Path):
-        return (scalar.base, *(s for s in scalar.steps if not isinstance(s, str | int)))
-    if isinstance(scalar, Convert):
-        return (scalar.base,)
-    if isinstance(scalar, Compare):
-        return (scalar.left, scalar.right)
-    if isinstance(scalar, OneOf):
-        return (scalar.subject, *scalar.items)
-    if isinstance(scalar, InRelation):
-        return (scalar.subject,)
-    if isinstance(scalar, Junction):
-        return scalar.operands
-    if isinstance(scalar, Choice):
-        return (*(s for pair in scalar.pairs for s in pair), scalar.otherwise)
-    if isinstance(scalar, Window):
-        return (*scalar.arguments, *(() if scalar.restart is None else (scalar.restart,)))
-    return ()
+    parts = _OPERANDS.get(type(scalar))
+    return () if parts is None else parts(scalar)
+
+
+def _path_operands(path: Path) -> tuple[Scalar, ...]:
+    return (path.base, *(s for s in path.steps if not isinstance(s, str | int)))
+
+
+def _choice_operands(choice: Choice) -> tuple[Scalar, ...]:
+    return (*(s for pair in choice.pairs for s in pair), choice.otherwise)
+
+
+def _window_operands(window: Window) -> tuple[Scalar, ...]:
+    return (*window.arguments, *(() if window.restart is None else (window.restart,)))
+
+
+_OPERANDS: Final[dict[type, Callable[[Any], tuple[Scalar, ...]]]] = {
+    Apply: attrgetter("arguments"),
+    Path: _path_operands,
+    Convert: lambda scalar: (scalar.base,),
+    Compare: attrgetter("left", "right"),
+    OneOf: lambda scalar: (scalar.subject, *scalar.items),
+    InRelation: lambda scalar: (scalar.subject,),
+    Junction: attrgetter("operands"),
+    Choice: _choice_operands,
+    Window: _window_operands,
+}
+"""How each kind of scalar that is made of others gives them: asked for at every step of every walk."""
 
 
 def refs(scalar: Scalar) -> Iterator[BoundColumn]:
@@ -474,6 +486,7 @@ def refs(scalar: Scalar) -> Iterator[BoundColumn]:
     waiting = [scalar]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, Ref):
+        if type(node) is Ref:
             yield node.column
-        waiting.extend(operands(node))
+        elif type(node) in _OPERANDS:
+            waiting.extend(_OPERANDS[type(node)](node))

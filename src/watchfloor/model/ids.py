@@ -25,21 +25,19 @@ NAME_PATTERN: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 """What an inventory id may look like: lower case, digits, ``. _ -`` inside, 1 to 64 characters."""
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
-
-
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 """Two digits for each value of ten bits: an id is made for every event, so this is worth a table."""
+_DIGITS: Final = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
+"""Turns random bytes into random digits: of each byte, five bits count."""
 
 
 def new_id(prefix: str) -> str:
     """A new id ``prefix_`` + 26 characters: 48 bits of Unix milliseconds, then 80 random bits (the ULID layout)."""
     ms = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
     p = _PAIRS
     return (
         f"{prefix}_{p[ms >> 40 & 1023]}{p[ms >> 30 & 1023]}{p[ms >> 20 & 1023]}{p[ms >> 10 & 1023]}{p[ms & 1023]}"
-        f"{p[random >> 70]}{p[random >> 60 & 1023]}{p[random >> 50 & 1023]}{p[random >> 40 & 1023]}"
-        f"{p[random >> 30 & 1023]}{p[random >> 20 & 1023]}{p[random >> 10 & 1023]}{p[random & 1023]}"
+        f"{os.urandom(16).translate(_DIGITS).decode('ascii')}"
     )
 
 

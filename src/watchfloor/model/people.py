@@ -46,6 +46,7 @@ class Permission(StrEnum):
     INCIDENT_TRIAGE = "incident.triage"
     DECISION_READ = "decision.read"
     HUNT_RUN = "hunt.run"
+    EXPORT_RUN = "export.run"
     LIST_WRITE = "list.write"
     CONTENT_READ = "content.read"
     HOLD_DECIDE = "hold.decide"
@@ -64,6 +65,7 @@ _READ_SOC: Final = frozenset(
         Permission.ALERT_READ,
         Permission.DECISION_READ,
         Permission.HUNT_RUN,
+        Permission.EXPORT_RUN,
         Permission.POLICY_READ,
         Permission.SIGHTING_READ,
         Permission.SOURCE_READ,

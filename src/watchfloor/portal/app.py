@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 
-from watchfloor import __version__
+from watchfloor import __version__, content
 from watchfloor.model.errors import NotFound, WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.portal import (
@@ -105,8 +105,8 @@ def build_portal(deps: PortalDeps) -> FastAPI:
 
     @app.get("/api/openapi.json", include_in_schema=False)
     def openapi(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)]) -> Response:
-        """This API, described."""
-        return JSONResponse(app.openapi())
+        """This API, described, and the telemetry doors of the receivers."""
+        return JSONResponse(described(app))
 
     @app.get("/static/{name}", dependencies=[PUBLIC], include_in_schema=False)
     def static(name: str) -> Response:
@@ -117,6 +117,19 @@ def build_portal(deps: PortalDeps) -> FastAPI:
 
     app.add_middleware(Walls, max_body_bytes=deps.max_body_bytes, is_https=deps.is_https, counts=app.state.counts)
     return app
+
+
+def described(app: FastAPI) -> dict[str, Any]:
+    """The product's OpenAPI document: the portal's routes, and the doors that its receivers open."""
+    document, doors = app.openapi(), content.described_doors()
+    return {
+        **document,
+        "paths": document["paths"] | doors["paths"],
+        "components": {
+            name: document["components"].get(name, {}) | doors["components"].get(name, {})
+            for name in document["components"].keys() | doors["components"].keys()
+        },
+    }
 
 
 def route_table(app: FastAPI) -> list[str]:

@@ -21,6 +21,7 @@ from watchfloor.model.people import Permission
 from watchfloor.model.verdicts import Verdict
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.times import utc
 from watchfloor.portal.views import Page
 from watchfloor.registry import policies as registry_policies
 from watchfloor.storage.activity import DecisionFilter, text
@@ -107,9 +108,8 @@ def list_decisions(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Page[Row]:
     """Newest first, ``before`` takes ``next``; with ``after`` oldest first, and ``after`` takes ``next``."""
-    if since is not None and since.tzinfo is None:
-        since = since.astimezone()
-    filters = DecisionFilter(agent, user, server, verdict, reason, since, before, after)
+    start = None if since is None else utc(since, "since")
+    filters = DecisionFilter(agent, user, server, verdict, reason, start, before, after)
     rows = deps.activity.list_decisions(filters, limit)
     following = str(rows[-1]["IngestSeq"]) if len(rows) >= limit else None
     return Page(items=[shown(row) for row in rows], next=following)

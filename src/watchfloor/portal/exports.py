@@ -1,6 +1,6 @@
 """Exports: a table's rows of a period as Parquet, JSON lines or OCSF, streamed.
 
-Above ``storage.exports``. Whoever may hunt may export what they may hunt in: tables with contents only with the
+Above ``storage.exports``. Who may export takes what they may hunt in: tables with contents only with the
 permission to read contents. The audit entry stands before the first byte leaves.
 """
 
@@ -19,8 +19,8 @@ from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps
 from watchfloor.portal.hunting import scope_of
-from watchfloor.portal.traces import utc
-from watchfloor.storage.exports import FORMATS, Export, begin
+from watchfloor.portal.times import utc
+from watchfloor.storage.exports import FORMATS, Export, begin, settled
 from watchfloor.storage.hunts import TooMany
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
@@ -44,17 +44,18 @@ class _Download(StreamingResponse):
             self._places.release()
 
 
-@router.get("/{table}", summary="All rows of a table and period", response_class=StreamingResponse)
+@router.get("/{table}", summary="All rows of a table or view and period", response_class=StreamingResponse)
 def export_table(
     table: str,
-    viewer: Annotated[Viewer, permit(Permission.HUNT_RUN)],
+    viewer: Annotated[Viewer, permit(Permission.EXPORT_RUN)],
     deps: Deps,
     format: Annotated[Literal["parquet", "jsonl", "ocsf"], Query()] = "parquet",
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> StreamingResponse:
     """Rows with ``since`` <= Timestamp < ``until``, by their order in the store, as of now; the answer's header
-    X-Watchfloor-Rows is how many. OCSF: AgentActivity, and AlertInfo with its evidence. The export is audited.
+    X-Watchfloor-Rows is how many. Views: by time, and read whole before the first byte leaves. OCSF: AgentActivity, and
+    AlertInfo with its evidence. The export is audited.
     """
     start = None if since is None else utc(since, "since")
     end = None if until is None else utc(until, "until")
@@ -64,22 +65,26 @@ def export_table(
         export = begin(deps.events, deps.compiler, scope_of(deps, viewer), table, start, end)
         media_type, write = FORMATS[format]
         content = write(export)
+        rows = export.rows
+        if export.is_view:
+            content = settled(content)
+            rows = sum(export.read)
         with deps.control.tx(viewer.id) as tx:
-            tx.audit("export:run", f"table/{export.table.name}", _entry(export, format, viewer))
+            tx.audit("export:run", f"table/{export.table.name}", _entry(export, format, rows, viewer))
         name = f"{export.table.name}.{'ocsf.jsonl' if format == 'ocsf' else format}"
-        headers = {"content-disposition": f'attachment; filename="{name}"', ROWS_HEADER: str(export.rows)}
+        headers = {"content-disposition": f'attachment; filename="{name}"', ROWS_HEADER: str(rows)}
         return _Download(content, deps.exporting, media_type=media_type, headers=headers)
     except BaseException:
         deps.exporting.release()
         raise
 
 
-def _entry(export: Export, format: str, viewer: Viewer) -> dict[str, Any]:
+def _entry(export: Export, format: str, rows: int, viewer: Viewer) -> dict[str, Any]:
     return {
         "format": format,
         "since": export.since.isoformat() if export.since else None,
         "until": export.until.isoformat() if export.until else None,
-        "rows": export.rows,
+        "rows": rows,
         "is_content": export.table.is_content,
         "address": viewer.address,
     }

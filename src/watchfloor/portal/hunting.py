@@ -342,8 +342,8 @@ def _view(run: Run) -> RunView:
         query=run.request.text,
         seconds=round(run.seconds, 3),
         progress=run.progress,
-        rows=run.hunted.rows if run.hunted else None,
-        error=str(run.error) if run.error else None,
+        rows=run.hunted.rows if run.is_over and run.hunted else None,
+        error=str(run.error) if run.is_over and run.error else None,
     )
 
 

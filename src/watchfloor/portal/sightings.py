@@ -37,11 +37,13 @@ class SeenView(BaseModel):
 
 
 class SightingView(BaseModel):
-    """A sighting. ``name``: an agent's name, a server's address; ``updated_at`` is the last change of its state."""
+    """A sighting. ``name``: an agent's name, a server's address; ``reason``: why it counted as a shadow when it was
+    seen; ``updated_at`` is the last change of its state."""
 
     kind: SightingKind
     key: str
     name: str
+    reason: str
     state: SightingState
     users: SeenView
     tools: SeenView
@@ -81,6 +83,7 @@ def _view(sighting: Sighting) -> SightingView:
         kind=sighting.kind,
         key=sighting.key,
         name=sighting.name,
+        reason=registry.reason_of(sighting.kind, sighting.key, sighting.name),
         state=sighting.state,
         users=_seen(sighting.users, sighting.state),
         tools=_seen(sighting.tools, sighting.state),

@@ -19,6 +19,7 @@ from watchfloor.model.people import PERMISSIONS, Permission, Role
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.decisions import Row, shown
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.times import utc
 from watchfloor.portal.views import Page
 from watchfloor.storage import traces
 from watchfloor.storage.activity import text
@@ -52,7 +53,8 @@ class TraceNode(BaseModel):
     """A place in the tree. ``parent`` is the ``id`` of the node above, null at the top; ``depth`` counts from 0.
 
     ``kind``: trace (holds steps), prompt, hand_off, inference, tool_call, verdict, result, answer or step. ``step`` has
-    the columns of AgentActivity that are filled; ``content`` what was said, where it was asked for: kind and content.
+    the columns of AgentActivity that are filled; ``content`` what was said, where it was asked for: kind and content;
+    ``doubles`` the ReportId of spans of MCP that tell of the same tool call and are not shown apart.
     """
 
     id: str
@@ -62,6 +64,7 @@ class TraceNode(BaseModel):
     title: str
     step: Row | None
     content: list[Row] | None = None
+    doubles: list[str] = []
 
 
 class TraceTree(BaseModel):
@@ -97,14 +100,6 @@ def list_traces(
     found = traces.list_traces(deps.activity, filters, limit)
     following = f"{_micros(found.following[0])}~{found.following[1]}" if found.following else None
     return Page(items=[_line(line) for line in found.lines], next=following)
-
-
-def utc(at: datetime, where: str) -> datetime:
-    """``at``, which a caller gave, in UTC; without a zone it is UTC. Raises ``InputError`` where no calendar has it."""
-    try:
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except OverflowError:
-        raise InputError("no calendar has this time.", where=where) from None
 
 
 def _line(line: traces.TraceLine) -> TraceLine:
@@ -169,7 +164,7 @@ def read_trace(
     said = read_contents(deps, viewer, trace_id, page) if content else {}
     return TraceTree(
         id=trace_id,
-        steps=len(rows),
+        steps=sum(node.row is not None for node in tree),
         is_truncated=is_truncated,
         nodes=[_node(node, said.get(node.id, []) if content and node.row is not None else None) for node in page],
         next=page[-1].id if start + limit < len(tree) else None,
@@ -183,31 +178,33 @@ def read_contents(
 
     INVARIANT: no content leaves without that entry.
     """
-    rows = [node.row for node in page if node.row is not None]
+    shown_in = {row["IngestSeq"]: node.id for node in page if node.row is not None for row in (node.row, *node.doubles)}
+    rows = [row for node in page if node.row is not None for row in (node.row, *node.doubles)]
     found = traces.find_step_contents(deps.activity, rows)
     if found:
         steps = [text(row, "ReportId") for row in rows if row["IngestSeq"] in found]
         with deps.control.tx(viewer.id) as tx:
             tx.audit("content:read", f"trace/{trace_id}"[:300], {"events": steps, "address": viewer.address})
-    return {
-        str(step): [
+    said: dict[str, list[Row]] = {}
+    for step, contents in found.items():
+        said.setdefault(shown_in[step], []).extend(
             {name: value for name, value in shown(content, "AgentContent").items() if name in _CONTENT_COLUMNS}
             for content in contents
-        ]
-        for step, contents in found.items()
-    }
+        )
+    return said
 
 
 def _node(node: traces.Node, said: list[Row] | None) -> TraceNode:
-    kind = "trace" if node.row is None else _kind(node.row)
+    kind = "trace" if node.row is None else _kind(node.row, node.caller)
     return TraceNode(
         id=node.id,
         parent=node.parent or None,
         depth=node.depth,
         kind=kind,
-        title=f"Trace {node.trace_id}".strip() if node.row is None else _title(kind, node.row),
+        title=f"Trace {node.trace_id}".strip() if node.row is None else _title(kind, node.row, node.caller),
         step=None if node.row is None else {k: v for k, v in shown(node.row).items() if v != ""},
         content=said,
+        doubles=[text(row, "ReportId") for row in node.doubles],
     )
 
 
@@ -221,16 +218,22 @@ _KINDS: Final = {
 }
 
 
-def _kind(row: Mapping[str, Any]) -> str:
+def _kind(row: Mapping[str, Any], caller: Mapping[str, Any] | None) -> str:
     action = text(row, "ActionType")
     if action == "InvokeAgent":
-        return "hand_off" if text(row, "ParentAgentId") or text(row, "TargetAgentId") else "prompt"
+        return "hand_off" if caller is not None or any(text(row, column) for column in _HANDED_OVER) else "prompt"
+    if action == "McpRequest" and text(row, "OperationName") == "tools/call":
+        return "tool_call"
     return _KINDS.get(action, "step")
 
 
-def _title(kind: str, row: Mapping[str, Any]) -> str:
+_HANDED_OVER: Final = ("ParentAgentId", "TargetAgentId", "TargetAgentName")
+"""Any of these says that an agent asks another."""
+
+
+def _title(kind: str, row: Mapping[str, Any], caller: Mapping[str, Any] | None) -> str:
     """The step in few words."""
-    agent = text(row, "AgentName") or text(row, "AgentId") or "an agent"
+    agent = _agent(row) or "an agent"
     tool = text(row, "ToolName") or "a tool"
     server = f" on {text(row, 'ServerId')}" if text(row, "ServerId") else ""
     match kind:
@@ -238,7 +241,9 @@ def _title(kind: str, row: Mapping[str, Any]) -> str:
             return f"{text(row, 'AccountUpn') or text(row, 'UserId') or 'Somebody'} to {agent}"
         case "hand_off":
             target = text(row, "TargetAgentName") or text(row, "TargetAgentId")
-            return f"{agent} to {target}" if target else f"{text(row, 'ParentAgentId')} to {agent}"
+            if target:
+                return f"{agent} to {target}"
+            return f"{(_agent(caller) if caller else '') or text(row, 'ParentAgentId')} to {agent}"
         case "inference":
             return text(row, "Model") or "A model"
         case "tool_call" | "result":
@@ -251,3 +256,7 @@ def _title(kind: str, row: Mapping[str, Any]) -> str:
         case "answer":
             return f"{agent} answers"
     return text(row, "OperationName") or text(row, "ActionType")
+
+
+def _agent(row: Mapping[str, Any]) -> str:
+    return text(row, "AgentName") or text(row, "AgentId")

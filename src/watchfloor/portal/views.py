@@ -511,6 +511,10 @@ class UserView(BaseModel):
     not_before: datetime | None
     epoch: int
     groups: list[str]
+    department: str
+    job_title: str
+    manager: str
+    criticality: int | None
 
 
 def user_view(user: User) -> UserView:

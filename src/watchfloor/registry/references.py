@@ -71,6 +71,8 @@ class ReferenceCheck:
         subjects = {(u.issuer, u.subject): f"user {u.id}" for u in self.state.users.values() if u.id not in declared}
         for user in items(self.company, "users"):
             where = user[WHERE]
+            if user["manager"] is not None:
+                self._known(user["manager"], self.users, f"{where}.manager", "user")
             issuer = user["issuer"]
             if issuer is None:
                 if len(self.providers) != 1:

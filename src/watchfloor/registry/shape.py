@@ -383,6 +383,10 @@ USER: Final = Section(
         Member("issuer", text(2048, empty=False), "Identity provider; may be left out where there is only one."),
         Member("subject", text(500, empty=False), "What the provider's subject claim says; the id unless given."),
         Member("groups", many(text(200, empty=False)), "Groups, for policies.", ()),
+        Member("department", text(200), "Where the user works.", ""),
+        Member("jobTitle", text(200), "What the user does.", ""),
+        Member("manager", name, "The manager's id here."),
+        Member("criticality", whole(0, 3), "How much depends on the account: 0 (most) to 3."),
         Member("enabled", boolean, "False ends every session of the user and allows no new one.", True),
     ),
 )

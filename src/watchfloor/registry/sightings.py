@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +39,7 @@ MOST_SIGHTINGS: Final = 10_000
 _MOST_NAMED: Final = 50
 """Sightings that one audit entry names."""
 _PORTS: Final = {"http": 80, "https": 443}
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _BY_ID: Final = "id:"
 _BY_OTHER: Final = {SightingKind.AGENT: "name:", SightingKind.SERVER: "address:"}
 """How a key begins that is no id: of who is known by a name or an address only."""
@@ -68,12 +69,13 @@ class Registered:
         return (kind is SightingKind.SERVER or not own_id) and other in self.others[kind]
 
 
-def read_registered(tx: ControlTx) -> Registered:
-    """What the registry knows in ``tx``."""
+def read_registered(tx: ControlTx, own_urls: Sequence[str] = ()) -> Registered:
+    """What the registry knows in ``tx``; ``own_urls``: our own doors, behind which stand registered servers."""
     agents, servers = sightings.registered_agents(tx), sightings.registered_servers(tx)
     ids = frozenset(own_id for agent_id, _, carried in agents for own_id in (agent_id, carried) if own_id)
     names = frozenset(_visible(name) for _, name, _ in agents)
     addresses = frozenset(address for url in servers.values() for address in _addresses(url))
+    addresses |= frozenset(address for url in own_urls for address in _own_addresses(url))
     return Registered(
         {SightingKind.AGENT: ids, SightingKind.SERVER: frozenset(servers)},
         {SightingKind.AGENT: names, SightingKind.SERVER: addresses},
@@ -88,6 +90,36 @@ def _addresses(url: str) -> tuple[str, ...]:
     except ValueError:
         return ()
     return (host, f"{host}:{port}") if host else ()
+
+
+def _own_addresses(url: str) -> Iterator[str]:
+    """Host and port of one of our doors, by each name of this machine if it is one of these; the host alone only if
+    that means the port, so that nothing else on that machine is taken for us."""
+    try:
+        parts = urlsplit(url)
+        host, usual = (parts.hostname or "").lower(), _PORTS.get(parts.scheme)
+        port = parts.port or usual
+    except ValueError:
+        return
+    for name in _LOOPBACK if host in _LOOPBACK else (host,):
+        yield f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        if port == usual:
+            yield name
+
+
+def reason_of(kind: SightingKind, key: str, name: str) -> str:
+    """Why what goes by ``key`` counts as a shadow as long as ``Registered`` does not know it."""
+    own_id, other = _called(kind, key)
+    if kind is SightingKind.AGENT:
+        if own_id:
+            return f"No registered agent has the id {own_id!r}, or sends telemetry under it; its name makes it none."
+        return f"It tells no id, and no registered agent is called {other!r}."
+    address = other or name
+    if own_id and address:
+        return f"No registered tool server has the id {own_id!r} or the address {address!r}."
+    if own_id:
+        return f"No registered tool server has the id {own_id!r}, and its address is not told."
+    return f"Neither a registered tool server nor the gateway has the address {address!r}."
 
 
 # -- from events to sightings -------------------------------------------------------------------------------------
@@ -145,10 +177,13 @@ def _visible(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def watch_sightings(control: SqlControlStore, activity: Activity, *, slice_events: int = SLICE_EVENTS) -> bool:
+def watch_sightings(
+    control: SqlControlStore, activity: Activity, *, own_urls: Sequence[str] = (), slice_events: int = SLICE_EVENTS
+) -> bool:
     """Take in the next slice of events, and adopt who was registered meanwhile; whether more events may wait.
 
-    Safe to run at any time, any number of times, by any number of servers.
+    ``own_urls``: where agents reach the gateway, which is no tool server. Safe to run at any time, any number of times,
+    by any number of servers.
     """
     with control.read() as tx:
         cursor = findings.read_cursor(tx, CURSOR)
@@ -156,12 +191,12 @@ def watch_sightings(control: SqlControlStore, activity: Activity, *, slice_event
     steps = sightings.steps_between(activity, cursor, upto) if upto > cursor else []
     if not steps:
         with control.read() as tx:
-            if not _registered_since(tx, read_registered(tx)):
+            if not _registered_since(tx, read_registered(tx, own_urls)):
                 return False
     with control.tx(ACTOR, audited=False) as tx:
         if steps and not findings.move_cursor(tx, CURSOR, cursor, upto):
             return True  # another server has taken this slice in
-        registered = read_registered(tx)
+        registered = read_registered(tx, own_urls)
         _take_in(tx, steps, registered, f"events/{cursor + 1}-{upto}")
         _adopt_registered(tx, registered)
     return is_behind

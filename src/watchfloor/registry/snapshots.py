@@ -262,16 +262,23 @@ def ai_agents_info_row(agent: Agent, company: Company) -> Row:
 
 
 def identity_info_row(user: User, company: Company) -> Row:
-    """The row of IdentityInfo. What the directory does not hold (department, manager, …) is not in it."""
+    """The row of IdentityInfo. Risk is told as Entra tells it; only an operator who revokes sessions sets one here."""
     operator = company.operators.get(user.id)
+    is_at_risk = user.risk is not RiskLevel.NONE
+    is_confirmed = is_at_risk and user.not_before is not None
     return {
         "AccountObjectId": user.id,
         "AccountUpn": user.upn,
         "AccountDisplayName": user.name,
         "IsAccountEnabled": user.is_enabled,
         "RiskLevel": user.risk.value,
-        "RiskStatus": "None" if user.risk is RiskLevel.NONE else "AtRisk",
+        "RiskLevelDetails": "adminConfirmedUserCompromised" if is_confirmed else "none",
+        "RiskStatus": "ConfirmedCompromised" if is_confirmed else "AtRisk" if is_at_risk else "None",
         "AssignedRoles": _json(sorted(role.value for role in operator.roles) if operator else []),
+        "Department": user.department,
+        "JobTitle": user.job_title,
+        "Manager": user.manager,
+        "CriticalityLevel": user.criticality,
         "Type": "User",
         "EmailAddress": user.upn if "@" in user.upn else "",
         "GroupMembership": _json(list(user.groups)),

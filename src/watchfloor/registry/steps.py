@@ -126,6 +126,10 @@ def _users(company: Values, state: State, now: datetime) -> Iterable[Step]:
             name=declared["name"] or user_id,
             upn=declared["upn"],
             groups=declared["groups"],
+            department=declared["department"],
+            job_title=declared["jobTitle"],
+            manager=declared["manager"] or "",
+            criticality=declared["criticality"],
             is_enabled=declared["enabled"],
             updated_at=now,
         )

@@ -37,7 +37,7 @@ def literal(text: str) -> str:
 
 def moment(at: datetime) -> str:
     """``at`` as a KQL datetime literal, to the microsecond."""
-    return f"datetime({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z)"
+    return f"datetime({at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z)"
 
 
 def _any_of(column: str, values: Iterable[str]) -> str:
@@ -109,6 +109,7 @@ class Activity:
         return self.query(
             f"{_steps_of(agent_id, user_ids, start, end)}"
             ' | where Verdict == "block" or WouldBe == "block" or ActionType in ("RequestRefused", "ToolChanged")'
+            ' or (ActionType == "GuardrailDecision" and Verdict == "redact")'
             f" | sort by Timestamp asc | take {limit} | project {', '.join(columns)}",
             limit,
         )

@@ -157,9 +157,10 @@ class DuckDbStore:
             typed = [unpack(table, (b.batch for b in run))] if is_packed(run[0].batch) else [b.batch for b in run]
             firsts = [((bases[b.log] + b.seq) << 20, b.batch.num_rows) for b in run]
             numbers = pa.array([number for n, rows in firsts for number in range(n, n + rows)], pa.int64())
-            incoming = pa.Table.from_batches(typed).append_column("__seq", numbers)
-            cursor.register("incoming", incoming)
-            names = tuple(incoming.schema.names[:-1])
+            incoming = pa.Table.from_batches(typed)
+            # Most columns of a wide table are empty in most slices. What is not named costs the engine nothing.
+            names = tuple(name for name in incoming.schema.names if incoming[name].null_count < incoming.num_rows)
+            cursor.register("incoming", incoming.select(names).append_column("__seq", numbers))
             cursor.execute(sql.insert(table, names), {"ingest_time": ingest_time})
             cursor.unregister("incoming")
             start = end

@@ -78,7 +78,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def insert(table: Table, given: tuple[str, ...]) -> str:
     """Add the rows of the registered table ``incoming``, which has the columns ``given`` and ``__seq``."""
 

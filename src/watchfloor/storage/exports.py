@@ -1,18 +1,20 @@
 """Exports: a table's rows of a period, all of them, in bounded memory.
 
 The rows are read slice by slice, by their position in the event store, through the query compiler within the asker's
-scope, and written as Parquet, JSON lines or OCSF. What arrives after an export began is not part of it. Below the
-portal and the command line; it knows no viewers and no files.
+scope, and written as Parquet, JSON lines or OCSF. What arrives after an export began is not part of it. Rows of a view
+have no position: they are read by their time, and how many they are is known only when all of them were read. Below the
+portal and the command line; it knows no viewers.
 """
 
 from __future__ import annotations
 
 import io
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any, Final
 
 import orjson
 import pyarrow as pa
@@ -24,12 +26,14 @@ from watchfloor.kql.errors import nearest
 from watchfloor.model import ocsf
 from watchfloor.model.errors import InputError, NotFound, PastLimit
 from watchfloor.storage.activity import literal, moment
+from watchfloor.storage.compiler import catalogue, described_views
 from watchfloor.storage.ports import EventStore, Limits, QueryCompiler, Scope
 from watchfloor.storage.tables import TABLES, Table
 
 SLICE_ROWS: Final = 20_000
 _SLICE_BYTES: Final = 64 * 1024 * 1024
 _SLICE_SECONDS: Final = 120.0
+_PART_BYTES: Final = 1024 * 1024
 _MAX_BINS: Final = 1_000_000
 _BIN: Final = 64 << 20
 """Positions that are counted together. The store leaves a gap of 2^20 between batches, which hold 500 events."""
@@ -37,9 +41,10 @@ _BIN: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One table and period. ``rows`` is how many rows there are; ``slices`` are ranges of positions, [first, last).
+    """One table and period. ``rows`` is how many rows there are, of a view how many there were when it began.
 
-    ``slice_rows`` is the most rows that are held in memory at a time.
+    ``slices`` are ranges [first, last) of positions, of a view of Unix microseconds. ``slice_rows`` is the most rows
+    that are held in memory at a time. ``read`` grows by the number of rows of each slice that was read.
     """
 
     events: EventStore
@@ -51,15 +56,19 @@ class Export:
     rows: int
     slices: tuple[tuple[int, int], ...]
     slice_rows: int
+    is_view: bool = False
+    read: list[int] = field(default_factory=list)
 
     def batches(self) -> Iterator[pa.Table]:
         """The rows by position, a slice at a time. Raises ``Unavailable`` if the store does not answer."""
         waiting = list(reversed(self.slices))
         columns = ", ".join(c.name for c in self.table.columns)
+        order = "Timestamp" if self.is_view else "IngestSeq"
         while waiting:
             first, last = waiting.pop()
-            where = f"IngestSeq >= {first} and IngestSeq < {last}"
-            text = f"{self._source()} | where {where} | sort by IngestSeq asc | project {columns}"
+            start, end = (moment(_at(n)) if self.is_view else n for n in (first, last))
+            where = f"{order} >= {start} and {order} < {end}"
+            text = f"{self._source()} | where {where} | sort by {order} asc | project {columns}"
             began = time.monotonic()
             try:
                 found = self._query(text, self.slice_rows)
@@ -70,6 +79,7 @@ class Export:
                 waiting += [(middle, last), (first, middle)]
                 continue
             if found.num_rows:
+                self.read.append(found.num_rows)
                 yield found.cast(self.table.schema)
 
     def query(self, text: str, max_rows: int) -> pa.Table:
@@ -97,11 +107,21 @@ def begin(
 
     Raises ``NotFound`` for a table that is not there for this asker.
     """
-    visible = [name for name in TABLES if scope.tables is None or name in scope.tables]
+    schema = catalogue()
+    known = {name: frozenset({name}) for name in TABLES} | {name: view.reads for name, view in schema.views.items()}
+    visible = [name for name, reads in known.items() if scope.tables is None or reads <= scope.tables]
     if table not in visible:
         raise NotFound(f"there is no table {table[:100]!r} to export.", where="table", remedy=nearest(table, visible))
     if since is not None and until is not None and since >= until:
         raise InputError("the period ends before it begins.", where="until")
+    if table in schema.views:
+        shape = described_views()[table]
+        counts = "summarize N = count(), Last = max(Timestamp) by B = bin(Timestamp, 1h) | sort by B asc"
+        found = _asked(events, compiler, scope, f"{_source(shape, since, until)} | {counts}", _MAX_BINS)
+        bins = [(_micros(row["B"]), _micros(row["Last"]) + 1, row["N"]) for row in found.to_pylist()]
+        slices = tuple(_packed(bins, slice_rows))
+        rows = sum(count for _, _, count in bins)
+        return Export(events, compiler, scope, shape, since, until, rows, slices, slice_rows, is_view=True)
     shape = TABLES[table]
     counts = f"summarize N = count(), Last = max(IngestSeq) by B = IngestSeq / {_BIN} | sort by B asc"
     found = _asked(events, compiler, scope, f"{_source(shape, since, until)} | {counts}", _MAX_BINS)
@@ -109,6 +129,36 @@ def begin(
     rows = sum(count for _, _, count in bins)
     slices = tuple(_packed(bins, slice_rows))
     return Export(events, compiler, scope, shape, since, until, rows, slices, slice_rows)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _micros(at: datetime) -> int:
+    """Unix microseconds; the store's times without a zone are UTC."""
+    return ((at.replace(tzinfo=UTC) if at.tzinfo is None else at) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _at(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def settled(content: Iterable[bytes]) -> Iterator[bytes]:
+    """``content``, once all of it is in a temporary file: then it is known how many rows it has."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever reads it closes it
+    try:
+        file.writelines(content)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return _emptied(file)
+
+
+def _emptied(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while part := file.read(_PART_BYTES):
+            yield part
 
 
 def _packed(bins: Iterable[tuple[int, int, int]], slice_rows: int) -> Iterator[tuple[int, int]]:

@@ -51,12 +51,14 @@ class State(StrEnum):
 
 @dataclass
 class Run:
-    """One run of one query. ``seconds`` counts from its start; ``ended`` is done whatever the outcome."""
+    """One run of one query. ``seconds`` counts from its start; ``ended`` is done whatever the ``outcome``, which is
+    nobody's before: the query log comes first."""
 
     id: str
     owner: str
     request: Request
-    state: State = State.QUEUED
+    is_running: bool = False
+    outcome: State | None = None
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     hunted: Hunted | None = None
@@ -67,6 +69,13 @@ class Run:
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self.ended.done()
+
+    @property
+    def state(self) -> State:
+        """Where it is."""
+        if self.is_over and self.outcome is not None:
+            return self.outcome
+        return State.RUNNING if self.is_running else State.QUEUED
 
     @property
     def progress(self) -> float | None:
@@ -142,7 +151,7 @@ class Hunts:
             self._end(run, State.CANCELLED, error=Cancelled("The query was cancelled."))
 
     def _hunt(self, run: Run) -> None:
-        run.state, run.began = State.RUNNING, time.monotonic()
+        run.is_running, run.began = True, time.monotonic()
         try:
             hunted = self._hunter.hunt(run.request)
         except Cancelled as error:
@@ -158,12 +167,12 @@ class Hunts:
             self._end(run, State.DONE, hunted)
 
     def _end(self, run: Run, state: State, hunted: Hunted | None = None, error: WatchfloorError | None = None) -> None:
-        run.seconds, run.state, run.hunted, run.error = time.monotonic() - run.began, state, hunted, error
+        run.seconds, run.outcome, run.hunted, run.error = time.monotonic() - run.began, state, hunted, error
         try:
             self._on_end(run)
         except Exception as failure:
             _LOG.exception("the query log does not take %s", run.id)
-            run.state, run.hunted = State.FAILED, None
+            run.outcome, run.hunted = State.FAILED, None
             run.error = failure if isinstance(failure, WatchfloorError) else WatchfloorError("The query log failed.")
         finally:
             with self._lock:
@@ -190,7 +199,7 @@ def query_log(run: Run) -> Mapping[str, Any]:
     return {
         "query": run.request.loggable[:_LOGGED],
         "door": run.request.door,
-        "outcome": run.state.value,
+        "outcome": (run.outcome or State.FAILED).value,
         "rows": run.hunted.rows if run.hunted else 0,
         "tables": sorted(run.hunted.tables) if run.hunted else [],
         "seconds": round(run.seconds, 3),

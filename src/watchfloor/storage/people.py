@@ -36,7 +36,11 @@ class IdentityProvider:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of agents, known to an identity provider as ``subject``."""
+    """A user of agents, known to an identity provider as ``subject``.
+
+    ``manager`` is a user's id; ``criticality`` says how much depends on the account: 0 (most) to 3, None where nobody
+    has said.
+    """
 
     id: str
     issuer: str
@@ -50,6 +54,10 @@ class User:
     must_reset_password: bool = False
     not_before: datetime | None = None
     groups: tuple[str, ...] = ()
+    department: str = ""
+    job_title: str = ""
+    manager: str = ""
+    criticality: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +210,10 @@ def save_user(tx: ControlTx, user: User, action: str = "user:update", reason: st
         "issuer": user.issuer,
         "subject": user.subject,
         "updated_at": user.updated_at,
+        "department": user.department,
+        "job_title": user.job_title,
+        "manager": user.manager,
+        "criticality": user.criticality,
     }
     upsert(tx, schema.user, values, before is not None)
     if before is None or user_facts(before) != user_facts(user):

@@ -256,6 +256,10 @@ user = _table(
     _text("issuer"),
     _text("subject"),
     _at("updated_at"),
+    _text("department", default=sa.text("''")),
+    _text("job_title", default=sa.text("''")),
+    _text("manager", default=sa.text("''")),
+    sa.Column("criticality", sa.Integer, nullable=True),
     sa.UniqueConstraint("issuer", "subject"),
 )
 signing_key = _table(

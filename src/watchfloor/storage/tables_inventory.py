@@ -117,7 +117,7 @@ IDENTITY_INFO: Final = Table(
         Column("AccountDisplayName", "string", "Name."),
         Column("IsAccountEnabled", "bool", "Whether they can sign in."),
         Column("RiskLevel", "string", "none, low, medium or high."),
-        Column("RiskLevelDetails", "string", "What made it so."),
+        Column("RiskLevelDetails", "string", "What made it so: none, or adminConfirmedUserCompromised."),
         Column("RiskStatus", "string", "None, ConfirmedSafe, Remediated, Dismissed, AtRisk or ConfirmedCompromised."),
         Column("AssignedRoles", "dynamic", "Roles in the portals."),
         Column("Department", "string", "Department."),

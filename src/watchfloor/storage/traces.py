@@ -8,7 +8,7 @@ within its scope; contents are asked for apart. It knows no viewers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -46,7 +46,8 @@ class Node:
     """A place in the tree: a step, or (``row`` None) a trace that holds steps.
 
     ``id`` is unique in its tree, ``parent`` the id of the node above, empty for a trace; ``depth`` counts from 0.
-    ``trace_id`` is empty for what belongs to no trace.
+    ``trace_id`` is empty for what belongs to no trace. ``doubles`` are the spans that tell of the same tool call and
+    have no place of their own; ``caller`` is the nearest step above that names an agent, if it names another one.
     """
 
     id: str
@@ -54,21 +55,29 @@ class Node:
     depth: int
     row: Row | None
     trace_id: str
+    doubles: tuple[Row, ...] = ()
+    caller: Row | None = None
 
 
 def build(rows: Iterable[Row]) -> list[Node]:
     """``rows`` of AgentActivity as a tree, depth first, siblings by time. Every row is in it exactly once.
 
     The top are traces, by their first step. A step hangs below the span that it names as its parent; what the gateway
-    recorded below the agent's step that it is about; everything else below its trace. Ids that are used twice, or that
+    recorded below the agent's step that it is about; everything else below its trace. A span of MCP that tells of a
+    call once more is not in a place of its own, but with the step that it doubles. Ids that are used twice, or that
     lead round in a circle, change where a step hangs, never whether.
     """
     ordered = sorted(rows, key=_arrival)
-    parents = _parents(ordered)
-    _cut_circles(parents)
+    parents, into = _parents(ordered)
     below: dict[int | str, list[int]] = {}
+    doubles: dict[int, list[Row]] = {}
     for place, row in enumerate(ordered):
+        if place in into:
+            doubles.setdefault(_kept(place, into), []).append(row)
+            continue
         above = parents[place]
+        while above is not None and above in into:
+            above = parents[above] if into[above] == place else into[above]
         below.setdefault(text(row, "TraceId") if above is None else above, []).append(place)
     found: list[Node] = []
     for trace_id in dict.fromkeys(text(row, "TraceId") for row in ordered):
@@ -76,22 +85,41 @@ def build(rows: Iterable[Row]) -> list[Node]:
             continue
         top = Node(f"trace:{trace_id}", "", 0, None, trace_id)
         found.append(top)
-        waiting = [(place, top) for place in reversed(below[trace_id])]
+        teller: Row | None = None
+        waiting = [(place, top, teller) for place in reversed(below[trace_id])]
         while waiting:
-            place, above_node = waiting.pop()
+            place, above_node, teller = waiting.pop()
             row = ordered[place]
-            node = Node(str(row["IngestSeq"]), above_node.id, above_node.depth + 1, row, text(row, "TraceId"))
+            node = Node(
+                str(row["IngestSeq"]),
+                above_node.id,
+                above_node.depth + 1,
+                row,
+                text(row, "TraceId"),
+                tuple(doubles.get(place, ())),
+                teller if teller is not None and _is_another_agent(teller, row) else None,
+            )
             found.append(node)
-            waiting += [(child, node) for child in reversed(below.get(place, ()))]
+            if text(row, "AgentId") or text(row, "AgentName"):
+                teller = row
+            waiting += [(child, node, teller) for child in reversed(below.get(place, ()))]
     return found
+
+
+def _is_another_agent(one: Row, other: Row) -> bool:
+    """Whether they certainly are steps of two agents: by id, where both tell one, else by name."""
+    for column in ("AgentId", "AgentName"):
+        if text(one, column) and text(other, column):
+            return text(one, column) != text(other, column)
+    return False
 
 
 def _arrival(row: Row) -> tuple[datetime, int]:
     return row["Timestamp"], row["IngestSeq"]
 
 
-def _parents(rows: Sequence[Row]) -> list[int | None]:
-    """For each row the place of the row that it hangs below; None: below its trace."""
+def _parents(rows: Sequence[Row]) -> tuple[list[int | None], dict[int, int]]:
+    """For each row the place of the row that it hangs below, None: below its trace; and which rows double which."""
     spans: dict[tuple[str, str], int] = {}
     decided: dict[str, int] = {}
     for place, row in enumerate(rows):
@@ -99,18 +127,59 @@ def _parents(rows: Sequence[Row]) -> list[int | None]:
             spans.setdefault((text(row, "TraceId"), span), place)  # of a span that is told twice the first
         if row["ActionType"] == "ToolCallDecided" and (invocation := text(row, "InvocationId")):
             decided.setdefault(invocation, place)
-    calls = _Calls(rows)
     found: list[int | None] = []
     for place, row in enumerate(rows):
-        above: int | None = None
-        if span := text(row, "ParentSpanId"):
-            above = spans.get((text(row, "TraceId"), span))
+        span = text(row, "ParentSpanId")
+        above = spans.get((text(row, "TraceId"), span)) if span else None
+        found.append(None if above == place else above)
+    _cut_circles(found)
+    into = _doubles(rows, found)
+    calls = _Calls(rows, into)
+    for place, row in enumerate(rows):
+        above = found[place]
         if above is None and row["ActionType"] == "ToolCallCompleted":
             above = decided.get(text(row, "InvocationId"))
         if above is None and row["ActionType"] in _ABOUT_CALLS:
             above = calls.about(row)
-        found.append(None if above == place else above)
-    return found
+        found[place] = None if above == place else above
+    _cut_circles(found)
+    return found, into
+
+
+def _doubles(rows: Sequence[Row], parents: Sequence[int | None]) -> dict[int, int]:
+    """Spans of MCP that tell of a tool call which the step next to them tells of, by place; and that step.
+
+    One below a step with the same tool doubles that; one above a step with the same tool that is not of MCP doubles
+    this one. ``_LINES`` says the same in KQL.
+    """
+    into: dict[int, int] = {}
+    for place, above in enumerate(parents):
+        if above is None or not (_is_call(rows[place]) and _is_call(rows[above])):
+            continue
+        if text(rows[place], "ToolName") != text(rows[above], "ToolName"):
+            continue
+        if text(rows[place], "ToolType") == _MCP:
+            into[place] = above
+        elif text(rows[above], "ToolType") == _MCP:
+            into[above] = place  # and no longer what is above it: that told of it from further away
+    return into
+
+
+def _kept(place: int, into: Mapping[int, int]) -> int:
+    """The step that has a place of its own where the one at ``place`` has none."""
+    while place in into:
+        place = into[place]
+    return place
+
+
+_MCP: Final = "mcp"
+
+
+def _is_call(row: Row) -> bool:
+    """Whether an agent tells of a tool call here."""
+    if row["ActionType"] == "McpRequest":
+        return text(row, "OperationName") == "tools/call" and text(row, "ToolName") != ""
+    return row["ActionType"] == "ExecuteToolBySDK" and text(row, "ToolName") != ""
 
 
 _ABOUT_CALLS: Final = frozenset({"ToolCallDecided", "ToolCallCompleted", "GuardrailDecision"})
@@ -119,13 +188,13 @@ _ABOUT_CALLS: Final = frozenset({"ToolCallDecided", "ToolCallCompleted", "Guardr
 class _Calls:
     """The tool calls that agents tell of, to be found by what others say about them."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], doubles: Container[int]) -> None:
         self._rows = rows
         self._by_id: dict[str, list[int]] = {}
         self._by_tool: dict[tuple[str, str], list[int]] = {}
         self._taken: set[int] = set()
         for place, row in enumerate(rows):
-            if row["ActionType"] == "ExecuteToolBySDK":
+            if place not in doubles and (row["ActionType"] == "ExecuteToolBySDK" or _is_call(row)):
                 if call := text(row, "ToolCallId"):
                     self._by_id.setdefault(call, []).append(place)
                 self._by_tool.setdefault((text(row, "TraceId"), text(row, "ToolName")), []).append(place)
@@ -233,12 +302,25 @@ _LINES: Final = """
 let Conversations = AgentActivity
     | where {since} and isnotempty(ConversationId) and (ConversationId in ({conversations}) or TraceId in ({traces}))
     | distinct ConversationId;
-let Traces = AgentActivity
+let Traces = materialize(AgentActivity
     | where {since} and isnotempty(TraceId) and (TraceId in ({traces}) or ConversationId in (Conversations))
-    | distinct TraceId;
+    | distinct TraceId);
+let Calls = materialize(AgentActivity
+    | where {since} and TraceId in (Traces) and isnotempty(SpanId) and SpanId != ParentSpanId and isnotempty(ToolName)
+        and (ActionType == "ExecuteToolBySDK" or (ActionType == "McpRequest" and OperationName == "tools/call"))
+    | project TraceId, SpanId, ParentSpanId, ToolName, ReportId, IsMcp = ToolType == "mcp");
+let Doubles = union
+    (Calls | where IsMcp
+    | join kind=leftsemi (Calls | project TraceId, ParentSpanId = SpanId, ToolName) on TraceId, ParentSpanId, ToolName
+    | project ReportId),
+    (Calls | where IsMcp
+    | join kind=leftsemi (Calls | where not(IsMcp) | project TraceId, SpanId = ParentSpanId, ToolName)
+        on TraceId, SpanId, ToolName
+    | project ReportId);
 AgentActivity
 | where {since} and (TraceId in (Traces) or ConversationId in (Conversations)
     or (isempty(TraceId) and isempty(ConversationId) and InvocationId in ({calls})))
+| join kind=leftanti Doubles on ReportId
 | join kind=leftouter (
     AgentActivity
     | where {since} and TraceId in (Traces) and isnotempty(ConversationId)

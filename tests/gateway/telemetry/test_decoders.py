@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from watchfloor.gateway.telemetry import a365, events_json, otlp_json, otlp_proto
 from watchfloor.gateway.telemetry.spans import Decoded, Unreadable
@@ -130,6 +133,30 @@ def test_a_span_whose_bytes_are_damaged_is_set_aside_and_its_neighbours_are_take
     assert reject.original["protobuf"]
 
 
+def test_a_damaged_attribute_costs_its_span_and_no_other_and_that_is_kept_as_it_came() -> None:
+    bad = message(2, {"secret": "XXXX"}, trace_state="kept=1").SerializeToString()
+    at = bad.index(b"XXXX")
+    damaged = bad[: at - 1] + b"\x7f" + bad[at:]  # a text that is longer than what it stands in
+    body = in_protobuf(message(1), message(2, {"secret": "XXXX"}, trace_state="kept=1"), message(3))
+    found = otlp_proto.decode(body.replace(bad, damaged))
+    assert [s.span_id for s in found.spans] == [span_id(1).hex(), span_id(3).hex()]
+    assert [base64.b64decode(r.original["protobuf"]) for r in found.rejects] == [damaged]
+
+
+def test_a_program_whose_attributes_are_damaged_loses_no_spans() -> None:
+    body = in_protobuf(message(1), resource={"service.name": "XXXX"})
+    at = body.index(b"XXXX")
+    (found,) = otlp_proto.decode(body[: at - 1] + b"\x7f" + body[at:]).spans
+    assert found.resource == {}
+
+
+def test_what_two_spans_say_alike_is_not_shared_where_it_could_be_changed() -> None:
+    (one,), (two,) = (otlp_proto.decode(in_protobuf(message(1, RICH))).spans for _ in range(2))
+    one.attributes["list"].append("more")
+    one.attributes["bag"]["more"] = 1
+    assert two.attributes == RICH | {"raw": "AP8="}
+
+
 def test_a_body_that_ends_too_early_gives_what_was_whole_and_says_where_it_ends() -> None:
     whole = in_protobuf(message(1), message(2))
     inner = message(1).SerializeToString()
@@ -153,10 +180,27 @@ def test_whatever_happens_to_protobuf_it_is_read_set_aside_or_unreadable(
     body = bytearray(PROTOBUF)
     for at, byte in changes:
         body[at] = byte
+    raw = bytes(body[: len(body) - cut])
     try:
-        found = otlp_proto.decode(bytes(body[: len(body) - cut]))
+        found = otlp_proto.decode(raw)
     except Unreadable:
         return
+    try:
+        published = ExportTraceServiceRequest.FromString(raw)
+    except DecodeError:
+        pass
+    else:
+        spans = [
+            s
+            for by_resource in published.resource_spans
+            for by_scope in by_resource.scope_spans
+            for s in by_scope.spans
+        ]
+        assert len(spans) == len(found.spans) + len(found.rejects)
+        if not found.rejects:
+            assert [list(s.attributes) for s in found.spans] == [
+                list(dict.fromkeys(a.key for a in s.attributes)) for s in spans
+            ]
     for span in found.spans:
         assert len(span.trace_id) == 32
         assert len(span.span_id) == 16

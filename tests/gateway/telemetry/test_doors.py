@@ -336,6 +336,21 @@ async def test_how_the_receiver_fares_can_be_asked(house: House) -> None:
     assert (await house.http.get("/v1/traces")).status_code == 405
 
 
+async def test_what_was_received_is_what_was_stored_known_and_rejected_however_often_it_is_sent(tmp_path: Path) -> None:
+    async with receiving(tmp_path) as house:
+        other = {"gen_ai.operation.name": "chat", "gen_ai.agent.id": "payroll"}
+        for _ in range(3):  # two are taken, one is of an agent that the source may not speak for
+            await house.post(in_protobuf(message(1), message(2, other), message(3)))
+        await house.post(in_protobuf(message(3), message(3), message(4)))
+        await house.post(b'{"resourceSpans": [{"scopeSpans": [{"spans": [1, 1]}]}]}', kind="application/json")
+        metrics = (await house.http.get("/metrics")).text
+        assert spans(house.rows()) == [span_id(n).hex() for n in (1, 3, 4)]
+        for name, count in {"received": 12, "stored": 3, "duplicates": 6, "rejected": 3}.items():
+            assert f'watchfloor_telemetry_{name}_total{{door="otlp-http"}} {count}\n' in metrics
+        for name, count in {"received": 2, "stored": 0, "duplicates": 0, "rejected": 2}.items():
+            assert f'watchfloor_telemetry_{name}_total{{door="otlp-json"}} {count}\n' in metrics
+
+
 async def test_health_is_stored_when_the_receiver_ends(tmp_path: Path) -> None:
     async with receiving(tmp_path) as house:
         await house.post(in_protobuf(*THREE))

@@ -535,6 +535,39 @@ def test_an_agent_that_tells_of_itself_hands_over_to_nobody() -> None:
     assert "TargetAgentId" not in row
 
 
+def test_what_a_program_says_of_its_own_agent_is_not_said_of_the_one_that_is_called() -> None:
+    program = {"gen_ai.agent.id": "billing", "gen_ai.agent.version": "1.4", "gen_ai.agent.name": "Billing"}
+    called = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.id": "refunds", "gen_ai.agent.name": "Refunds"}
+    row, _ = mapped(span(called, resource=program))
+    assert (row["AgentId"], row["AgentName"], row["AgentVersion"]) == ("billing", "Billing", "1.4")
+    assert (row["TargetAgentId"], row["TargetAgentName"]) == ("refunds", "Refunds")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "column", "told"),
+    [
+        ({"gen_ai.tool.name": "pay"}, "pay", None),
+        ({"gen_ai.tool.name": "pay", "tool.name": "pay2"}, "pay", {"gen_ai.tool.name": "pay", "tool.name": "pay2"}),
+        ({"tool.name": "pay2", "gen_ai.tool.name": "pay"}, "pay", {"gen_ai.tool.name": "pay", "tool.name": "pay2"}),
+        ({"gen_ai.tool.name": "", "tool.name": "pay2"}, "pay2", {"gen_ai.tool.name": "", "tool.name": "pay2"}),
+        ({"gen_ai.tool.name": 7}, "7", {"gen_ai.tool.name": 7}),
+    ],
+)
+def test_an_attribute_is_left_out_only_where_its_own_column_says_all_of_it(
+    attributes: dict[str, Any], column: str, told: dict[str, Any] | None
+) -> None:
+    row, _ = mapped(span(attributes))
+    assert row["ToolName"] == column
+    assert extra(row).get("attributes") == told
+
+
+@pytest.mark.parametrize(("sent", "stored"), [(5, 5), ("5", 5), (5.0, 5), (2**64, None), ("many", None), (True, None)])
+def test_a_column_of_numbers_holds_numbers_only(sent: Any, stored: int | None) -> None:
+    row, _ = mapped(span({"gen_ai.usage.input_tokens": sent}))
+    assert row.get("InputTokens") == stored
+    assert ("attributes" in extra(row)) == (sent is not stored)
+
+
 def test_a_step_that_is_no_invocation_is_of_the_agent_that_it_names() -> None:
     sender = Sender("acme", "s", "a365", "192.0.2.1", "w", agent_id="triage")
     assert mapped(span({"gen_ai.operation.name": "chat"}), sender)[0]["AgentId"] == "triage"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import itertools
 import time
 
@@ -159,3 +160,60 @@ def test_hostile_text_is_searched_in_linear_time(piece: str) -> None:
     before = time.process_time()
     secrets.detect(content)
     assert time.process_time() - before < 3
+
+
+def _letters(count: int, alphabet: str = "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5z") -> str:
+    return (alphabet * (count // len(alphabet) + 1))[:count]
+
+
+_HEX = "3f9a1c7e5b2d8046"
+MORE_SECRETS = [
+    ("alibaba_key", "LTAI" + _letters(20)),
+    ("heroku_key", "HRKU-" + _letters(40)),
+    ("netlify_token", "nfp_" + _letters(36)),
+    ("supabase_token", "sbp_" + _letters(40, _HEX)),
+    ("terraform_token", f"{_letters(14)}.atlasv1.{_letters(64)}"),
+    ("pulumi_token", "pul-" + _letters(40, _HEX)),
+    ("doppler_token", "dp.pt." + _letters(43)),
+    ("groq_key", "gsk_" + _letters(52)),
+    ("perplexity_key", "pplx-" + _letters(48)),
+    ("replicate_token", "r8_" + _letters(37)),
+    ("langsmith_key", f"lsv2_pt_{_letters(32, _HEX)}_{_letters(10, _HEX)}"),
+    ("atlassian_token", "ATATT3x" + _letters(180)),
+    ("rubygems_key", "rubygems_" + _letters(48, _HEX)),
+    ("sonar_token", "squ_" + _letters(40, _HEX)),
+    ("postman_key", f"PMAK-{_letters(24, _HEX)}-{_letters(34, _HEX)}"),
+    ("linear_key", "lin_api_" + _letters(40)),
+    ("figma_token", "figd_" + _letters(40)),
+    ("airtable_token", f"pat{_letters(14)}.{_letters(64, _HEX)}"),
+    ("mailchimp_key", _letters(32, _HEX) + "-us12"),
+    ("brevo_key", f"xkeysib-{_letters(64, _HEX)}-{_letters(16)}"),
+    ("twilio_key", "SK" + _letters(32, _HEX)),
+    ("razorpay_key", "rzp_live_" + _letters(14)),
+    ("grafana_token", f"glsa_{_letters(32)}_{_letters(8, _HEX)}"),
+    ("dynatrace_token", f"dt0c01.{_letters(24, 'ABC3DEF5')}.{_letters(64, 'ABC3DEF5')}"),
+    ("tailscale_key", f"tskey-auth-{_letters(12)}-{_letters(32)}"),
+    ("azure_client_secret", f"aB3{'8Q~'}{_letters(34)}"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), MORE_SECRETS)
+def test_secret_of_many_issuers_is_found_and_its_shortened_twin_is_not(kind: str, text: str) -> None:
+    assert [secret.kind for secret in find_secrets(f"key={text} end")] == [kind]
+    assert mask(f"see {text}") == f"see [{kind}]"
+    assert kind not in [secret.kind for secret in find_secrets(f"key={text[:12]} end")]
+
+
+def test_checksum_that_is_right_is_proof_and_one_that_is_wrong_is_still_a_secret() -> None:
+    body = "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1"
+    alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    number, check = binascii.crc32(body.encode()), ""
+    while len(check) < 6:
+        number, digit = divmod(number, 62)
+        check = alphabet[digit] + check
+    (right,) = find_secrets(f"ghp_{body}{check}")
+    (wrong,) = find_secrets(f"ghp_{body}{check[:-1]}{'A' if check[-1] != 'A' else 'B'}")
+    assert (right.is_valid, wrong.is_valid) == (True, False)
+    assert right.score > wrong.score > 0.8
+    (unknown,) = find_secrets("glpat-x9Y8z7W6v5U4t3S2r1Q0")
+    assert unknown.is_valid is None

@@ -2,7 +2,7 @@
 
 Agents tell of the same things under different names: OpenTelemetry's conventions for generative AI, today's and the old
 ones, Agent 365 (1.0 and 2.0, and the previews before), OpenInference, Traceloop, MCP. The tables here say which names
-fill a column, in order of preference, and which hold contents; ``places`` answers it for one name. ``mapping`` reads
+fill a column, in order of preference, and which hold contents; ``place`` answers it for one name. ``mapping`` reads
 them. Nothing here looks at a value.
 
 To teach a new name: a word in ``COLUMNS`` or ``CONTENTS``, and a line in the test's table.
@@ -449,22 +449,3 @@ def _beginnings(name: str) -> Iterator[str]:
     while name:
         yield name
         name = name.rpartition(".")[0]
-
-
-class _Places(dict[str, Place]):
-    """``place`` of names seen before. Bounded; forgetting costs time and changes nothing."""
-
-    _MOST = 8_192
-    _LONGEST = 200
-
-    def __missing__(self, name: str) -> Place:
-        found = place(name)
-        if len(name) <= self._LONGEST:
-            if len(self) >= self._MOST:
-                self.clear()
-            self[name] = found
-        return found
-
-
-places: Final = _Places()
-"""``places[name]``: where an attribute belongs."""

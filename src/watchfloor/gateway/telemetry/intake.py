@@ -38,15 +38,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One event: its key, and its rows as (table, row)."""
+    """One event: its key, and its rows as (table, row). ``is_reject``: what could not be taken, with why."""
 
     key: bytes
     rows: Sequence[tuple[str, Row]]
+    is_reject: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a request's events."""
+    """What became of a request's events; rejected parts are stored as well, and are in neither count."""
 
     stored: int
     duplicates: int
@@ -194,7 +195,7 @@ class Intake:
         known = self._log.append_once(self._part, self._batches(first.values())) if first else frozenset()
         found = []
         for items in requests:
-            good = [item for item in items if id(item) not in bad]
+            good = [item for item in items if id(item) not in bad and not item.is_reject]
             stored = sum(first[item.key] is item and item.key not in known for item in good)
             refused = tuple(item for item in items if id(item) in bad)
             found.append(Taken(stored, len(good) - stored, refused))

@@ -27,12 +27,14 @@ conversation id of two GUIDs, ``parent_child``, is a conversation that was hande
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from watchfloor.gateway.telemetry import conventions as names
 from watchfloor.gateway.telemetry import redact
-from watchfloor.gateway.telemetry.conventions import Care, places
+from watchfloor.gateway.telemetry.conventions import Care
 from watchfloor.gateway.telemetry.spans import Reject, Sender, Span, SpanEvent
 from watchfloor.model.agents import ActingMode
 from watchfloor.model.ids import new_id
@@ -91,25 +93,33 @@ def rows(span: Span, sender: Sender, received: int) -> Mapped:
     if span.parent_span_id:
         row["ParentSpanId"] = span.parent_span_id
     contents = _Contents(action)
-    told = _sort(span.attributes, contents.add)
-    program = _program(span.resource, contents)
+    program = _program(span.resource)
+    said: _Said = {}
+    told = _fill(row, said, span.attributes, contents, program)
+    for kind, name, value in program.held:
+        contents.add(kind, f"resource.{name}", value)
     events = _events(span, contents) if span.events else []
-    extra: dict[str, Any] = {"attributes": told, "resource": program.told, "events": events}
-    said = _Said(told)
+    extra: dict[str, Any] = {}
     if span.scope in names.RUN_ID_SCOPES:
         said.pop("agent", None)
-    _fill(row, told, said, program.said)
     _describe_agents(row, told, said, program.said, sender, extra)
     _describe_step(row, span, said, program.said, sender, events)
     if action == "GuardrailDecision":
         _describe_decision(row, said, events)
     _set_times(row, span, received, extra)
-    extra["span"] = _span(span, contents)
+    about = extra["span"] = _span(span, contents)
     if span.scope:
         extra["scope"] = redact.text(span.scope)
     found = contents.rows(row, extra) if contents else []
-    _limit(extra, program.dropped)
-    row["AdditionalFields"] = redact.as_json({name: value for name, value in extra.items() if value})
+    if len(told) > MAX_ATTRIBUTES or program.dropped or events or "links" in about:
+        _limit(told, events, about.get("links", []), program.dropped, extra)
+    if told:
+        extra["attributes"] = told
+    if events:
+        extra["events"] = events
+    if program.told is not None:
+        extra["resource"] = program.told
+    row["AdditionalFields"] = redact.as_json(extra)
     return Mapped(row, found)
 
 
@@ -149,6 +159,53 @@ def _action(span: Span) -> str:
 
 # -- attributes ---------------------------------------------------------------------------------------------------
 
+_Said = dict[str, Any]
+"""By column and role, what the attribute with the best name says: a text, but for columns that hold numbers."""
+
+
+class _Attribute(NamedTuple):
+    """What the name of an attribute decides. ``name`` is fit to be stored; ``parts`` are the columns and roles that it
+    fills, ``columns`` the former; ``own`` is the column that it is the best name of and good for nothing else, empty if
+    there is none, and ``plain`` the type that this column takes as it is."""
+
+    name: str
+    kind: str
+    is_guess: bool
+    care: Care
+    parts: tuple[str, ...]
+    columns: tuple[str, ...]
+    own: str
+    plain: Any
+
+
+_OWNERS: Final = {name: column for column, name in names.OWN.items() if name}
+
+
+class _Attributes(dict[str, _Attribute]):
+    """``_attributes[name]``, of names seen before. Bounded; forgetting costs time and changes nothing."""
+
+    _MOST = 8_192
+    _LONGEST = 200
+
+    def __missing__(self, name: str) -> _Attribute:
+        kind, is_guess, care = names.place(name)
+        fit, own = redact.text(name), _OWNERS.get(name, "")
+        plain = int if own in names.NUMBERS else str
+        if plain is str and care is not Care.USUAL:
+            own = ""
+        parts = names.FILLS.get(name, ())
+        columns = tuple(part for part in parts if part in names.COLUMNS)
+        found = _Attribute(fit, kind, is_guess, care, parts, columns, own, plain)
+        if fit == name and len(name) <= self._LONGEST:
+            if len(self) >= self._MOST:
+                self.clear()
+            self[name] = found
+        return found
+
+
+_attributes: Final = _Attributes()
+_PLAIN: Final = frozenset({int, float, bool, type(None)})
+
 
 def _sort(
     attributes: Mapping[str, Any], hold: Callable[[str, str, Any], None], *, is_program: bool = False
@@ -159,105 +216,137 @@ def _sort(
     """
     told: dict[str, Any] = {}
     renamed: set[str] = set()
-    clean, usual = redact.clean, Care.USUAL
-    for name, value in attributes.items():
-        kind, is_guess, care = places[name]
-        if name not in clean and (fit := redact.text(name)) != name:
-            name = redact.unique(fit, {*attributes, *renamed})
+    for sent, value in attributes.items():
+        name, kind, is_guess, care, _, _, _, _ = _attributes[sent]
+        if name != sent:
+            name = redact.unique(name, {*attributes, *renamed})
             renamed.add(name)
         if kind and not (is_guess and (is_program or type(value) in _PLAIN)):
             hold(kind, name, value)
-        elif care is usual and type(value) is str and value in clean:
-            told[name] = value
         else:
             told[name] = redact.metadata(value, care)
     return told
 
 
-_PLAIN: Final = frozenset({int, float, bool, type(None)})
-
-
-class _Said(dict[str, Any]):
-    """By column and role, what the attribute with the best name says; ``shared`` are those that several fill."""
-
-    __slots__ = ("shared",)
-
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.shared: set[str] = set()
-        fills = names.FILLS
-        for name, value in told.items():
-            parts = fills.get(name)
-            if parts is None or value is None or value == "":
+def _fill(
+    row: dict[str, Any], said: _Said, attributes: Mapping[str, Any], contents: _Contents, program: _Program
+) -> dict[str, Any]:
+    """``_sort``, and fill the columns of ``conventions.COLUMNS`` and ``said`` on the way, in one go: every attribute of
+    every span comes by here. Left out of the answer is what stands in its own column."""
+    told: dict[str, Any] = {}
+    shared: set[str] = set()
+    renamed: set[str] = set()
+    late: list[str] = []
+    of_program, clean, usual, known, numbers = program.said, redact.clean, Care.USUAL, _attributes, names.NUMBERS
+    value: Any
+    for sent, value in attributes.items():
+        name, kind, is_guess, care, parts, columns, own, plain = known[sent]
+        if own and type(value) is plain and own not in said and own not in of_program:
+            if plain is str and value not in clean:
+                value = redact.text(value)
+            if value != "" if plain is str else -_LONG <= value < _LONG:
+                said[own] = row[own] = value
                 continue
+        if name != sent:
+            name = redact.unique(name, {*attributes, *renamed})
+            renamed.add(name)
+        if kind and not (is_guess and type(value) in _PLAIN):
+            contents.add(kind, name, value)
+            continue
+        if care is not usual or type(value) is not str or value not in clean:
+            value = redact.metadata(value, care)
+        told[name] = value
+        if parts and value is not None and value != "":
             for part in parts:
-                if part in self:
-                    self.shared.add(part)
+                if part in said:
+                    shared.add(part)
                 else:
-                    self[part] = value
-        for part in self.shared:
-            self[part] = next(told[name] for name in names.ORDERS[part] if told.get(name) not in (None, ""))
+                    said[part] = value if type(value) is str or part in numbers else redact.as_json(value)
+            late += columns
+    if late or shared:
+        _fill_late(row, said, told, {*late, *shared}, shared)
+    for column, value in program.columns.items():
+        if column not in said:
+            row[column] = value
+    return told
 
-    def text(self, part: str) -> str:
-        """What it says, '' if nothing."""
-        return _string(self[part]) if part in self else ""
+
+def _fill_late(
+    row: dict[str, Any], said: _Said, told: dict[str, Any], parts: Iterable[str], shared: Iterable[str]
+) -> None:
+    """Fill columns that took more than their own attribute. What several attributes say is told in full."""
+    for part in shared:
+        owner = names.OWN.get(part)
+        if owner and part in row:
+            told.setdefault(owner, row[part])
+        value = next(told[name] for name in names.ORDERS[part] if told.get(name) not in (None, ""))
+        said[part] = value if part in names.NUMBERS else _string(value)
+    for part in parts:
+        if part in names.NUMBERS:
+            number = _number(said[part])
+            if number is None:
+                row.pop(part, None)
+            else:
+                row[part] = number
+        elif part in names.COLUMNS:
+            row[part] = said[part]
 
 
 class _Program(NamedTuple):
-    """What a program says of itself, and what of it fills columns."""
+    """What a program says of itself: as JSON, None if it says nothing; the contents in it as (kind, name, value); what
+    fills columns and roles, and those columns that it may fill for all its spans; how many attributes were dropped."""
 
-    told: dict[str, Any]
+    told: orjson.Fragment | None
+    held: Sequence[tuple[str, str, Any]]
     said: _Said
+    columns: Mapping[str, str]
     dropped: int
 
 
-def _program(resource: Mapping[str, Any], contents: _Contents) -> _Program:
+def _program(resource: Mapping[str, Any]) -> _Program:
     """The program that ``resource`` is of. Spans come in requests of many with one resource, so the last is remembered;
     it is known by its identity and kept alive, and nobody changes it once it is decoded."""
     known, program = _last_program.pair
-    if resource is known:
-        return program
+    if resource is not known:
+        program = _read_program(resource)
+        _last_program.pair = (resource, program)
+    return program
+
+
+def _read_program(resource: Mapping[str, Any]) -> _Program:
     held: list[tuple[str, str, Any]] = []
     told = _sort(resource, lambda *content: held.append(content), is_program=True)
-    said = _Said(told)
+    said = _said_in(told)
     dropped: dict[str, int] = {}
     _limit_attributes(told, "resource", dropped)
-    found = _Program(told, said, dropped.get("resource", 0))
-    for kind, name, value in held:
-        contents.add(kind, f"resource.{name}", value)
-    if not held:
-        _last_program.pair = (resource, found)
-    return found
+    columns = {column: _string(said[column]) for column in names.OF_RESOURCES if column in said}
+    as_json = orjson.Fragment(redact.as_json(told)) if told else None
+    return _Program(as_json, held, said, columns, dropped.get("resource", 0))
+
+
+def _said_in(told: dict[str, Any]) -> _Said:
+    """What ``told`` says, by column and role."""
+    said: _Said = {}
+    shared: set[str] = set()
+    for name, value in told.items():
+        if value is not None and value != "":
+            for part in names.FILLS.get(name, ()):
+                if part in said:
+                    shared.add(part)
+                else:
+                    said[part] = value if part in names.NUMBERS else _string(value)
+    if shared:
+        _fill_late({}, said, told, (), shared)
+    return said
 
 
 class _LastProgram:
     """Remembers one."""
 
-    pair: tuple[Mapping[str, Any], _Program] = ({}, _Program({}, _Said({}), 0))
+    pair: tuple[Mapping[str, Any], _Program] = ({}, _Program(None, (), {}, {}, 0))
 
 
 _last_program: Final = _LastProgram()
-
-
-def _fill(row: dict[str, Any], told: dict[str, Any], said: _Said, program: _Said) -> None:
-    """Fill the columns of ``conventions.COLUMNS``, and leave out of ``told`` what stands in its own column."""
-    owners, numbers, shared = names.OWN, names.NUMBERS, said.shared
-    for part, value in said.items():
-        owner = owners.get(part)
-        if owner is None:
-            continue
-        filled = value
-        if part in numbers:
-            filled = _number(value)
-            if filled is None:
-                continue
-        elif type(value) is not str:
-            filled = _string(value)
-        row[part] = filled
-        if filled is value and owner in told and part not in shared and part not in program:
-            del told[owner]
-    for part in names.OF_RESOURCES:
-        if part in program and part not in said:
-            row[part] = program.text(part)
 
 
 def _string(value: Any) -> str:
@@ -283,30 +372,30 @@ def _describe_agents(
     row: dict[str, Any], told: dict[str, Any], said: _Said, program: _Said, sender: Sender, extra: dict[str, Any]
 ) -> None:
     """Who acted, for whom, and who handed over to whom: the rules are at the head of this file."""
-    agent, teller = said.text("agent"), program.text("agent")
+    agent, teller = said.get("agent", ""), program.get("agent", "")
     if row["ActionType"] == "InvokeAgent":
         teller = sender.agent_id or teller
         if agent and teller and agent != teller:
             row["TargetAgentId"] = agent
-            if name := said.text("AgentName"):
+            if name := said.get("AgentName", ""):
                 row["TargetAgentName"] = name
             # What the span says of the agent, it says of the one that was called.
             for column in ("AgentName", "AgentVersion", "AgentBlueprintId"):
-                if row.pop(column, "") and not any(name in told for name in names.COLUMNS[column]):
+                if column in said and row.pop(column, "") and not any(n in told for n in names.COLUMNS[column]):
                     told[names.OWN[column]] = said[column]
-            if name := program.text("AgentName"):
+            if name := program.get("AgentName", ""):
                 row["AgentName"] = name
             agent = teller
     row["AgentId"] = agent or teller or sender.agent_id
-    if "entity" in said and (column := names.ENTITY_COLUMNS.get(said.text("entity kind").lower(), "")):
-        row.setdefault(column, said.text("entity"))
+    if "entity" in said and (column := names.ENTITY_COLUMNS.get(said.get("entity kind", "").lower(), "")):
+        row.setdefault(column, said.get("entity", ""))
 
-    user, upn = said.text("user"), said.text("user upn")
+    user, upn = said.get("user", ""), said.get("user upn", "")
     blueprints = (said.get("AgentBlueprintId"), program.get("AgentBlueprintId"), said.get("caller's blueprint"))
     if names.HUMAN_BLUEPRINT in blueprints or said.get("execution") == names.HUMAN_EXECUTION:
         mode = ActingMode.HUMAN
     elif "agent's user" in said:
-        mode, user, upn = ActingMode.AGENT, said.text("agent's user"), said.text("agent's user upn")
+        mode, user, upn = ActingMode.AGENT, said.get("agent's user", ""), said.get("agent's user upn", "")
     elif "ParentAgentId" in row or not (user or upn):
         mode = ActingMode.AGENT
     else:
@@ -328,18 +417,18 @@ def _describe_step(
     sender: Sender,
     events: list[dict[str, Any]],
 ) -> None:
-    row["IPAddress"] = said.text("client") or sender.address
-    if service := program.text("service") or said.text("service"):
+    row["IPAddress"] = said.get("client", "") or sender.address
+    if service := program.get("service", "") or said.get("service", ""):
         row["ServiceName"] = service
-    if address := said.text("server"):
-        port = said.text("server port")
+    if address := said.get("server", ""):
+        port = said.get("server port", "")
         host = f"[{address}]" if ":" in address else address
         row["ServerAddress"] = f"{host}:{port}" if port else address
     if names.MCP_METHOD in span.attributes:
         row.setdefault("ToolType", "mcp")
-    error = said.text("error")
+    error = said.get("error", "")
     if not error and span.status == "error":
-        thrown = [_Said(event["attributes"]).text("exception") for event in events]
+        thrown = [_said_in(event["attributes"]).get("exception", "") for event in events]
         error = next(filter(None, reversed(thrown)), "")
     if error:
         row["ErrorType"] = error
@@ -351,7 +440,7 @@ def _describe_step(
 
 def _describe_decision(row: dict[str, Any], said: _Said, events: list[dict[str, Any]]) -> None:
     """What a guardian decided. ``WouldBe`` is the strictest that it or one of its policies asked for."""
-    decided = _DECISIONS.get(said.text("decision").lower())
+    decided = _DECISIONS.get(said.get("decision", "").lower())
     findings = [
         {key.removeprefix(prefix): value for key, value in event["attributes"].items()}
         for event in events
@@ -365,7 +454,7 @@ def _describe_decision(row: dict[str, Any], said: _Said, events: list[dict[str, 
     if would_be:
         row["WouldBe"] = would_be.value
     if row.get("DecisionTarget") == "tool_call" and "decided on" in said:
-        row.setdefault("ToolCallId", said.text("decided on"))
+        row.setdefault("ToolCallId", said.get("decided on", ""))
     if findings:
         gravest = max(findings, key=_gravity)
         row["RiskCategory"] = _string(gravest.get("risk.category", ""))
@@ -382,7 +471,7 @@ def _describe_decision(row: dict[str, Any], said: _Said, events: list[dict[str, 
                 for finding in findings
             ]
         )
-    message = said.text("decision reason")
+    message = said.get("decision reason", "")
     if decided and (message or decided[1] is not Effect.ALLOW or decided[2] is Mode.AUDIT):
         reason = {
             "code": row.get("ReasonCode", ""),
@@ -502,23 +591,34 @@ class _Contents:
         """A row for each kind, of the step that ``row`` tells of. ``extra`` is told which attributes they hold: of one,
         the content is its value, of several an object of them."""
         extra["contents"] = {kind: list(values) for kind, values in self._values.items()}
-        common = {name: row[name] for name in _OF_THE_STEP if name in row}
+        common = {
+            "Timestamp": row["Timestamp"],
+            "TenantId": row["TenantId"],
+            "ReportId": row["ReportId"],
+            "TraceId": row["TraceId"],
+            "SpanId": row["SpanId"],
+            "AgentId": row["AgentId"],
+        }
+        if "ConversationId" in row:
+            common["ConversationId"] = row["ConversationId"]
         return [{**common, "Kind": kind, "Content": redact.contents(values)} for kind, values in self._values.items()]
 
 
-_OF_THE_STEP: Final = ("Timestamp", "TenantId", "ReportId", "TraceId", "SpanId", "ConversationId", "AgentId")
-
-
-def _limit(extra: dict[str, Any], of_program: int) -> None:
+def _limit(
+    told: dict[str, Any],
+    events: list[dict[str, Any]],
+    links: list[dict[str, Any]],
+    of_program: int,
+    extra: dict[str, Any],
+) -> None:
     """Keep at most ``MAX_ATTRIBUTES`` of everything, and say how many were dropped."""
     dropped = {"resource": of_program} if of_program else {}
-    links: list[dict[str, Any]] = extra["span"].get("links", [])
-    for name, parts in (("events", extra["events"]), ("links", links)):
+    for name, parts in (("events", events), ("links", links)):
         if len(parts) > MAX_ATTRIBUTES:
             dropped[name] = len(parts) - MAX_ATTRIBUTES
             del parts[MAX_ATTRIBUTES:]
-    _limit_attributes(extra["attributes"], "attributes", dropped)
-    for event in extra["events"]:
+    _limit_attributes(told, "attributes", dropped)
+    for event in events:
         _limit_attributes(event["attributes"], "attributes of events", dropped)
     for link in links:
         _limit_attributes(link.get("attributes", {}), "attributes of links", dropped)

@@ -11,14 +11,19 @@ import base64
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from watchfloor.gateway.telemetry.spans import Decoded, Reject, Span, SpanEvent, Unreadable
@@ -26,24 +31,88 @@ from watchfloor.gateway.telemetry.spans import Decoded, Reject, Span, SpanEvent,
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _STATUSES: Final = ("unset", "ok", "error")
 _MAX_DEPTH: Final = 32
+_NO_TRACE: Final = bytes(16)
+_NO_SPAN: Final = bytes(8)
+
+
+# -- attributes that are known already --------------------------------------------------------------------------------
+
+
+def _with_attributes_as_bytes() -> DescriptorPool:
+    """OTLP's messages as published, but that every attribute is left in bytes, unread.
+
+    To protobuf a message and bytes look the same. Most attributes of a span say what those of the span before said, so
+    one look at the bytes saves taking them apart.
+    """
+    pool = DescriptorPool()
+    for published in (common_pb2, resource_pb2, trace_pb2, trace_service_pb2):
+        file = FileDescriptorProto()
+        published.DESCRIPTOR.CopyToProto(file)
+        waiting: list[DescriptorProto] = list(file.message_type)
+        while waiting:
+            message = waiting.pop()
+            waiting += message.nested_type
+            for field in message.field:
+                if field.name == "attributes" and field.type_name.endswith(".KeyValue"):
+                    field.type = FieldDescriptorProto.TYPE_BYTES
+                    field.ClearField("type_name")
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+_POOL: Final = _with_attributes_as_bytes()
+_Request, _Resource, _Span = (
+    GetMessageClass(_POOL.FindMessageTypeByName(published.DESCRIPTOR.full_name))
+    for published in (ExportTraceServiceRequest, resource_pb2.Resource, trace_pb2.Span)
+)
+
+
+class _Pairs(dict[bytes, tuple[str, Any]]):
+    """``_pairs[raw]``: the name and value of an attribute. Short ones are remembered. Bounded; forgetting costs time
+    and changes nothing. Raises ``DecodeError`` if ``raw`` is no attribute."""
+
+    _MOST = 16_384
+    _LONGEST = 128
+
+    def __missing__(self, raw: bytes) -> tuple[str, Any]:
+        pair = KeyValue.FromString(raw)
+        value = pair.value
+        # Nearly all values are texts: asking for one costs half of asking what there is.
+        found = pair.key, value.string_value or _value(value, 0)
+        if len(raw) <= self._LONGEST and type(found[1]) in _PLAIN:
+            if len(self) >= self._MOST:
+                self.clear()
+            self[raw] = found
+        return found
+
+
+_PLAIN: Final = frozenset({str, bool, int, float})
+"""Values that nobody can change, and so may be shared."""
+_pairs: Final = _Pairs()
+
+
+def _attributes(raw: Iterable[bytes]) -> dict[str, Any]:
+    return dict(map(_pairs.__getitem__, raw))
+
+
+# -- a request --------------------------------------------------------------------------------------------------------
 
 
 def decode(body: bytes) -> Decoded:
     """The spans of ``body``. Raises ``Unreadable`` if it is no such request at all."""
     found = Decoded()
     try:
-        request = ExportTraceServiceRequest.FromString(body)
+        for r, by_resource in enumerate(_Request.FromString(body).resource_spans):
+            resource = _attributes(by_resource.resource.attributes)
+            for s, by_scope in enumerate(by_resource.scope_spans):
+                scope = by_scope.scope.name
+                for n, message in enumerate(by_scope.spans):
+                    _add(found, message, resource, scope, (r, s, n))
     except DecodeError as error:
+        found = Decoded()
         _salvage(body, found)
         if not found.spans:
             raise Unreadable(f"The body is no ExportTraceServiceRequest: {error}") from error
-        return found
-    for r, by_resource in enumerate(request.resource_spans):
-        resource = _attributes(by_resource.resource.attributes)
-        for s, by_scope in enumerate(by_resource.scope_spans):
-            scope = by_scope.scope.name
-            for n, message in enumerate(by_scope.spans):
-                _add(found, message, resource, scope, (r, s, n))
     return found
 
 
@@ -60,19 +129,22 @@ def response(rejected: int = 0, message: str = "") -> bytes:
 # -- one span ---------------------------------------------------------------------------------------------------------
 
 
-def _add(found: Decoded, message: trace_pb2.Span, resource: dict[str, Any], scope: str, at: tuple[int, ...]) -> None:
-    trace_id, span_id = message.trace_id, message.span_id
+def _add(found: Decoded, message: Any, resource: dict[str, Any], scope: str, at: tuple[int, ...]) -> None:
+    """Take ``message``, a span whose attributes are bytes. Raises ``DecodeError`` if one of these is damaged."""
+    trace_id, span_id, parent = message.trace_id, message.span_id, message.parent_span_id
     wrong = ""
-    if len(trace_id) != 16 or not any(trace_id):
+    if len(trace_id) != 16 or trace_id == _NO_TRACE:
         wrong = "traceId must be 16 bytes that are not all zero."
-    elif len(span_id) != 8 or not any(span_id):
+    elif len(span_id) != 8 or span_id == _NO_SPAN:
         wrong = "spanId must be 8 bytes that are not all zero."
-    elif message.parent_span_id and len(message.parent_span_id) != 8:
+    elif parent and len(parent) != 8:
         wrong = "parentSpanId must be 8 bytes, or empty."
     if wrong:
         found.rejects.append(_reject(message.SerializeToString(), at, wrong, trace_id.hex(), span_id.hex()))
         return
-    parent = message.parent_span_id
+    kind, status, status_message = message.kind, 0, ""
+    if message.HasField("status"):
+        status, status_message = message.status.code, message.status.message
     found.spans.append(
         Span(
             trace_id.hex(),
@@ -80,13 +152,13 @@ def _add(found: Decoded, message: trace_pb2.Span, resource: dict[str, Any], scop
             message.name,
             message.start_time_unix_nano,
             message.end_time_unix_nano,
-            parent.hex() if parent and any(parent) else "",
-            _KINDS[message.kind] if 0 <= message.kind < len(_KINDS) else "unspecified",
+            parent.hex() if parent and parent != _NO_SPAN else "",
+            _KINDS[kind] if 0 <= kind < len(_KINDS) else "unspecified",
             _attributes(message.attributes),
             resource,
             scope,
-            _STATUSES[message.status.code] if 0 <= message.status.code < len(_STATUSES) else "unset",
-            message.status.message,
+            _STATUSES[status] if 0 <= status < len(_STATUSES) else "unset",
+            status_message,
             [SpanEvent(e.name, e.time_unix_nano, _attributes(e.attributes)) for e in message.events],
             [
                 {
@@ -98,15 +170,6 @@ def _add(found: Decoded, message: trace_pb2.Span, resource: dict[str, Any], scop
             ],
         )
     )
-
-
-def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    found = {}
-    for pair in pairs:
-        value = pair.value
-        # Nearly all values are texts: asking for one costs half of asking what there is.
-        found[pair.key] = value.string_value or _value(value, 0)
-    return found
 
 
 def _value(value: AnyValue, depth: int) -> Any:
@@ -137,24 +200,31 @@ def _salvage(body: bytes, found: Decoded) -> None:
     """Take a damaged request apart field by field: resourceSpans (1), in them resource (1) and scopeSpans (2), in
     those scope (1) and spans (2); see trace.proto."""
     for r, by_resource in enumerate(_parts(body, 1, found, ())):
-        resources = [_parsed(Resource, raw) for raw in _parts(by_resource, 1, found, (r,))]
-        attributes = _attributes(resources[-1].attributes) if resources and resources[-1] is not None else {}
+        resources = _parts(by_resource, 1, found, (r,))
+        attributes = _resource(resources[-1]) if resources else {}
         for s, by_scope in enumerate(_parts(by_resource, 2, found, (r,))):
-            scopes = [_parsed(InstrumentationScope, raw) for raw in _parts(by_scope, 1, found, (r, s))]
-            name = scopes[-1].name if scopes and scopes[-1] is not None else ""
+            scopes = _parts(by_scope, 1, found, (r, s))
+            name = _scope(scopes[-1]) if scopes else ""
             for n, raw in enumerate(_parts(by_scope, 2, found, (r, s))):
-                message = _parsed(trace_pb2.Span, raw)
-                if message is None:
+                try:
+                    _add(found, _Span.FromString(raw), attributes, name, (r, s, n))
+                except DecodeError:
                     found.rejects.append(_reject(raw, (r, s, n), "The span's bytes are damaged."))
-                else:
-                    _add(found, message, attributes, name, (r, s, n))
 
 
-def _parsed(kind: Any, raw: bytes) -> Any:
+def _resource(raw: bytes) -> dict[str, Any]:
     try:
-        return kind.FromString(raw)
+        return _attributes(_Resource.FromString(raw).attributes)
     except DecodeError:
-        return None
+        return {}
+
+
+def _scope(raw: bytes) -> str:
+    try:
+        name: str = InstrumentationScope.FromString(raw).name
+    except DecodeError:
+        return ""
+    return name
 
 
 def _parts(body: bytes, wanted: int, found: Decoded, at: tuple[int, ...]) -> list[bytes]:

@@ -19,7 +19,7 @@ from typing import Final
 
 from watchfloor.gateway.telemetry import a365, events_json, mapping, otlp_json, otlp_proto
 from watchfloor.gateway.telemetry.health import Health
-from watchfloor.gateway.telemetry.intake import Intake, Item, reject_key, span_key
+from watchfloor.gateway.telemetry.intake import Intake, Item, Taken, reject_key, span_key
 from watchfloor.gateway.telemetry.quotas import Quotas
 from watchfloor.gateway.telemetry.sources import Source, SourceRefused, Sources
 from watchfloor.gateway.telemetry.spans import Decoded, Reject, Sender, Span, Unreadable
@@ -112,7 +112,7 @@ class Reception:
         if late:
             await self._intake.take([self._quarantine(reject, body, sender, received) for reject in late])
             rejects += late
-        self._count(source, door, decoded, rejects, items, taken.duplicates, sent_size or len(body), received)
+        self._count(source, door, decoded, len(rejects), taken, sent_size or len(body), received)
         told = "; ".join(dict.fromkeys(f"{r.place}: {r.reason}" for r in rejects[:_REASONS_TOLD]))
         return Answer(len(items) - len(late), len(rejects), told)
 
@@ -141,7 +141,8 @@ class Reception:
     @staticmethod
     def _quarantine(reject: Reject, body: bytes, sender: Sender, received: int) -> Item:
         row, content = mapping.reject_rows(reject, sender, received)
-        return Item(reject_key(sender, reject, body), [("TelemetryRejects", row), ("AgentContent", content)])
+        rows = [("TelemetryRejects", row), ("AgentContent", content)]
+        return Item(reject_key(sender, reject, body), rows, is_reject=True)
 
     @staticmethod
     def _refused(item: Item, decoded: Decoded, sender: Sender) -> Reject | None:
@@ -153,20 +154,20 @@ class Reception:
         source: Source,
         door: str,
         decoded: Decoded,
-        rejects: list[Reject],
-        items: list[Item],
-        duplicates: int,
+        rejected: int,
+        taken: Taken,
         size: int,
         received: int,
     ) -> None:
+        # INVARIANT: what was received is what was stored, known before, and rejected, however often it is sent.
         ends = [span.end for span in decoded.spans if 0 < span.end <= received]
         self._health.taken(
             source.id,
             door,
             received=len(decoded.spans) + len(decoded.rejects),
-            stored=max(0, len(items) - duplicates),
-            duplicates=duplicates,
-            rejected=len(rejects),
+            stored=taken.stored,
+            duplicates=taken.duplicates,
+            rejected=rejected,
             size=size,
             newest=max(ends) // 1000 if ends else None,
             lag=(self._now() - min(ends)) / 1e9 if ends else None,

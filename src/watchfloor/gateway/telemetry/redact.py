@@ -39,15 +39,13 @@ _RUN: Final = b"x" * 20
 
 
 def _runs(characters: str) -> bytes:
-    """Turns UTF-8 into runs of x wherever letters, digits and ``characters`` follow each other; what is not ASCII, such
-    as invisible characters inside a token, breaks no run."""
+    """Turns UTF-8 into runs of x wherever ASCII letters, digits and ``characters`` follow each other."""
     return bytes(
-        ord("x") if code > 127 or chr(code).isalnum() or chr(code) in characters else ord(" ") for code in range(256)
+        ord("x") if code < 128 and (chr(code).isalnum() or chr(code) in characters) else ord(" ") for code in range(256)
     )
 
 
 _TOKENS: Final = _runs("_-.=")
-_ALL_TOKENS: Final = _runs("_-.=/+")
 _MARKS: Final = ("ecret", "Key=", "whsec_", "slack.com", "PRIVATE KEY")
 
 
@@ -60,14 +58,14 @@ def may_hold_secrets(text: str) -> bool:
     """
     if not text.strip("0123456789abcdef-"):  # a GUID or the like: what begins every secret has other letters
         return False
-    if not text.isascii():  # invisible characters may break up marks
-        return "@" in text or "-" in text or _RUN in text.encode("utf-8", "replace").translate(_ALL_TOKENS)
+    if not text.isascii() and secrets.INVISIBLE.search(text):  # the search looks through them, and so do we
+        text = secrets.INVISIBLE.sub("", text)
     if "@" in text and "://" in text:
         return True
     for mark in _MARKS:
         if mark in text:
             return True
-    return _RUN in text.encode().translate(_TOKENS)
+    return _RUN in text.encode("utf-8", "replace").translate(_TOKENS)
 
 
 class _Clean(set[str]):

@@ -8,8 +8,12 @@ from watchfloor.model.verdicts import Redaction, Signal
 
 
 class Finding(NamedTuple):
-    """``redaction`` is ``None`` where nothing can be replaced: in the user's words and in object keys."""
+    """``redaction`` is ``None`` where nothing can be replaced: in the user's words and in object keys.
+
+    ``decoded`` is what an encoded passage says, for those who may read contents; it is never stored as metadata.
+    """
 
     signal: Signal
     redaction: Redaction | None
     in_arguments: bool
+    decoded: str = ""

@@ -1,8 +1,8 @@
-"""Jailbreaks: words meant to make an agent leave its instructions, in the user's turns and in string arguments.
+"""Jailbreaks and planted instructions: words meant to make an agent leave its instructions, or to give it others.
 
-Runs the phrase families of ``phrases.py`` over folded text. It finds plain and lightly disguised attempts; it is one
-signal among others, not a classifier, and says so: paraphrases, other languages, and encodings other than look-alikes,
-spacing and digits for letters are not seen.
+Runs the phrase families of ``phrases.py``, ``languages.py`` and, but for the user's own words, ``planted.py`` over folded
+text. It finds plain and lightly disguised attempts; it is one signal among others, not a classifier, and says so:
+paraphrases and languages without a family are not seen. Encodings are ``encoded.py``'s business.
 
 A phrase that is talked about (quoted, or announced by words such as *phrases like*) counts as a mention, which weighs
 little: security people and their tools quote attacks all day.
@@ -14,10 +14,11 @@ import re
 from typing import Final
 
 from watchfloor.guard.content import Content, show_path
+from watchfloor.guard.detectors import languages, phrases, planted
 from watchfloor.guard.detectors.finding import Finding
-from watchfloor.guard.detectors.phrases import FAMILIES, Family
+from watchfloor.guard.detectors.phrases import Family
 from watchfloor.guard.detectors.secrets import find_secrets
-from watchfloor.guard.detectors.text import excerpt, fold, folded_words, original_span
+from watchfloor.guard.detectors.text import excerpt, fold, folded_words, original_span, shared_words
 from watchfloor.model.verdicts import Severity, Signal
 
 NAME: Final = "jailbreak"
@@ -33,8 +34,17 @@ _MOST_TRIES: Final = 8
 """Mentions of a phrase that are passed over in one text in search of one that is meant."""
 
 
+FAMILIES: Final = (*phrases.FAMILIES, *planted.FAMILIES, *languages.LATIN)
+"""Families that are found by their words; those of other scripts are added where such a script stands."""
+
 _TRIGGERS: Final = frozenset("bcdfghjklmnpqrstvwxz").union(*(family.triggers[0] for family in FAMILIES))
 """Words that have to be looked at more closely: every phrase has one of them, spelt letter by letter or not."""
+
+_BY_WORD: Final = {
+    word: tuple(number for number, family in enumerate(FAMILIES) if word in family.triggers[0])
+    for word in frozenset().union(*(family.triggers[0] for family in FAMILIES))
+}
+"""Trigger -> the families that it may begin."""
 
 _MARKERS: Final = re.compile(
     r"<\|(?:im_start|im_end|system|start_header_id|endoftext)\|?>|<<SYS>>|\[/?INST\]|<\|start_header_id\|>",
@@ -57,7 +67,8 @@ _TALKS_ABOUT: Final = re.compile(
     r"\b(?:phrases?|phrasing|wording|strings?|sentences?|examples?|such as|for example|prompt injections?|injections?"
     r"|jailbreaks?|attacks?|attackers?|attempts?|attempted|tried to|detect(?:s|ed|ion|or)?|filter(?:s|ed)?|blocked"
     r"|flag(?:s|ged)?|malicious|phishing|suspicious|article|blog|paper|training|awareness|teach|explain(?:s|ed)?"
-    r"|means?|meaning|definition|quot(?:e|es|ed)|says|said|saying|wrote|written|reads|contains?|containing"
+    r"|literal(?:ly)?|analysts?|recogni[sz]e|refused|refuses|risky|unsafe|lesson|quiz|transcript|slide|workshop|students?"
+    r"|learners?|postmortem|benchmark|classify|paraphrases?|should trigger|module|means?|meaning|definition|quot(?:e|es|ed)|says|said|saying|wrote|written|reads|contains?|containing"
     r"|beispiel|bedeutet|exemple|signifie|ejemplo|significa)\b"
 )
 _ANNOUNCES: Final = re.compile(
@@ -65,6 +76,8 @@ _ANNOUNCES: Final = re.compile(
     r" (?:like|such as|that say|that tell|saying|e g|for example)(?: \w{1,24}){0,3} ?$"
 )
 _QUOTES: Final = '"`\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u2018\u2019\u300c\u300d'
+_OPENS: Final = re.compile(r"(?:^|[\s(:,])'[^']{0,20}$")
+_CLOSES: Final = re.compile(r"[^'\n]{0,40}'(?!\w)")
 _ELSEWHERE: Final = re.compile(
     r" (?:that (?:appear|are|stand) )?(?:in|inside|within|from|contained in|embedded in|found in|on)"
     r" (?:the|this|that|any|an?|those|these|its|his|her|their|it)\b(?! (?:system|developer|above|prompt|initial))"
@@ -82,16 +95,23 @@ def detect(content: Content) -> list[Finding]:
     if left_out > 0:
         surfaces = _first(_surfaces(content), SCANNED)
         joined = "\n".join(text for _, text, _ in surfaces)
-    words = folded_words(joined)
+    words = shared_words(joined)
     # One pass over the words settles it for nearly every call.
-    is_clean = _TRIGGERS.isdisjoint(words)
-    suspects = [] if is_clean else _suspects(frozenset(words))
+    hits = _TRIGGERS.intersection(words)
+    is_clean = not hits
+    suspects = _suspects(hits, words) if hits else []
+    if not joined.isascii() and languages.SCRIPTS.search(joined):
+        suspects += languages.OTHER
     is_spaced = not is_clean and list(map(len, words)).count(1) >= _MANY_LETTERS
-    has_markers = ("<" in joined or "]" in joined) and _MARKERS.search(joined) is not None
+    has_markers = ("<" in joined or "]" in joined or "##" in joined) and (
+        _MARKERS.search(joined) or planted.MARKERS.search(joined)
+    )
     findings: list[Finding] = []
     if suspects or has_markers or is_spaced:
         for path, text, in_arguments in surfaces or _surfaces(content):
-            findings += [Finding(signal, None, in_arguments) for signal in _scan(path, text, suspects, is_spaced)]
+            families = suspects if in_arguments else _of_users(suspects)
+            signals = _scan(path, text, families, is_spaced, is_planted=in_arguments)
+            findings += [Finding(signal, None, in_arguments) for signal in signals]
             if len(findings) >= _MOST_FINDINGS:
                 break
     if left_out > 0:
@@ -102,8 +122,30 @@ def detect(content: Content) -> list[Finding]:
     return findings
 
 
-def _suspects(words: frozenset[str]) -> list[Family]:
-    return [family for family in FAMILIES if not any(words.isdisjoint(trigger) for trigger in family.triggers)]
+def find(text: str, path: str = "text", *, is_planted: bool = True) -> list[Signal]:
+    """The phrases in one text; ``is_planted`` is false for the user's own words."""
+    words = folded_words(text)
+    suspects = _suspects(_TRIGGERS.intersection(words), words)
+    if not text.isascii() and languages.SCRIPTS.search(text):
+        suspects += languages.OTHER
+    if not is_planted:
+        suspects = _of_users(suspects)
+    is_spaced = list(map(len, words)).count(1) >= _MANY_LETTERS
+    return _scan(path, text, suspects, is_spaced, is_planted=is_planted)
+
+
+def _of_users(families: list[Family]) -> list[Family]:
+    return [family for family in families if family.category != planted.INJECTION]
+
+
+def _suspects(hits: frozenset[str], words: list[str]) -> list[Family]:
+    """The families that may match: ``hits`` are those of ``words`` that are triggers."""
+    numbers = {number for word in hits for number in _BY_WORD.get(word, ())}
+    if not numbers:
+        return []
+    known = frozenset(words)
+    found = [FAMILIES[number] for number in sorted(numbers)]
+    return [family for family in found if not any(known.isdisjoint(trigger) for trigger in family.triggers[1:])]
 
 
 def _surfaces(content: Content) -> list[tuple[str, str, bool]]:
@@ -124,7 +166,7 @@ def _first(surfaces: list[tuple[str, str, bool]], room: int) -> list[tuple[str, 
     return kept
 
 
-def _scan(path: str, text: str, suspects: list[Family], is_spaced: bool) -> list[Signal]:
+def _scan(path: str, text: str, suspects: list[Family], is_spaced: bool, *, is_planted: bool) -> list[Signal]:
     signals = []
     folded = fold(text)
     hidden: list[tuple[int, int]] | None = None
@@ -144,6 +186,10 @@ def _scan(path: str, text: str, suspects: list[Family], is_spaced: bool) -> list
     if marker:
         shown = excerpt(text, marker.span(), [secret.span for secret in find_secrets(text)])
         signals.append(Signal(NAME, "jailbreak", Severity.HIGH, 0.8, path, marker.span(), shown))
+    frame = planted.MARKERS.search(text) if is_planted else None
+    if frame:
+        shown = excerpt(text, frame.span(), [secret.span for secret in find_secrets(text)])
+        signals.append(Signal(NAME, planted.INJECTION, Severity.MEDIUM, 0.65, path, frame.span(), shown))
     if is_spaced and not signals:
         signals += _spelt(path, text, folded)
     return signals
@@ -155,7 +201,8 @@ def _spelt(path: str, text: str, folded: str) -> list[Signal]:
     if not runs:
         return []
     joined = _SPACED.sub(lambda run: run[0].replace(" ", ""), folded)
-    suspects = _suspects(frozenset(joined.split(" ")))
+    words = joined.split(" ")
+    suspects = _suspects(_TRIGGERS.intersection(words), words)
     if any(_SQUEEZED.search(run) for run in runs) or any(f.pattern.search(f" {joined} ") for f in suspects):
         first = _SPACED.search(folded)
         assert first is not None
@@ -190,4 +237,7 @@ def _is_mentioned(folded: str, at: tuple[int, int], text: str, span: tuple[int, 
     is_quoted = any(mark in _QUOTES for mark in text[max(0, span[0] - _CONTEXT) : span[0]]) and any(
         mark in _QUOTES for mark in text[span[1] : span[1] + 2 * _CONTEXT]
     )
+    # Apostrophes are everywhere: straight single quotes count where they stand close around the phrase.
+    before_it = text[max(0, span[0] - 24) : span[0]]
+    is_quoted = is_quoted or (_OPENS.search(before_it) is not None and _CLOSES.match(text, span[1]) is not None)
     return is_quoted and bool(_TALKS_ABOUT.search(before) or _TALKS_ABOUT.search(after))

@@ -49,7 +49,8 @@ _WORDS: Final = {
 }
 
 
-def _pattern(*sources: str) -> re.Pattern[str]:
+def pattern(*sources: str) -> re.Pattern[str]:
+    """The expression for any of ``sources``, written as the module says."""
     # Words stand between single spaces, so a phrase begins at a space: a literal to jump to, far faster than ``\\b``.
     source = f" (?:{'|'.join(sources)})(?= )"
     for name, words in _WORDS.items():
@@ -57,7 +58,8 @@ def _pattern(*sources: str) -> re.Pattern[str]:
     return re.compile(source.replace("~", r" (?:\w{1,24} ){0,4}?").replace(r"\w+", r"\w{1,24}"))
 
 
-def _triggers(words: str) -> tuple[frozenset[str], ...]:
+def triggers(words: str) -> tuple[frozenset[str], ...]:
+    """Sets of words, ``&`` between them."""
     return tuple(frozenset(each.split()) for each in words.split("&"))
 
 
@@ -67,7 +69,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "jailbreak",
         Severity.HIGH,
         0.9,
-        _triggers(
+        triggers(
             "ignore ignoring disregard disregarding forget override overriding bypass bypassing overlook "
             "neglect circumvent follow following obey attention drop discard new cancelled canceled void "
             "revoked null obsolete invalid superseded & instruction instructions directions prompt prompts "
@@ -75,7 +77,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
             "restriction restrictions safeguard safeguards guardrail guardrails constraint constraints training "
             "measures everything all anything"
         ),
-        _pattern(
+        pattern(
             r"{LEAVE} (?:\w+ ){0,2}?(?<! my ){WHOSE}~{RULES}",
             r"{LEAVE} (?:everything|all|anything)(?: that)?(?: was| you were| you ve been| you have been| has been| i)?"
             r" (?:told|said|written|instructed|above|before)",
@@ -92,7 +94,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "jailbreak",
         Severity.HIGH,
         0.9,
-        _triggers(
+        triggers(
             "dan developer mode unrestricted unfiltered uncensored jailbroken amoral unethical restrictions "
             "restriction limits limit limitations limitation rules filters filter filtering censorship "
             "guardrails guardrail safeguards safeguard constraints constraint guidelines guideline moderation "
@@ -100,7 +102,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
             "mode act behave respond answer reply operate function roleplay pretend speak now jailbreak it he "
             "she assistant chatbot model bot character"
         ),
-        _pattern(
+        pattern(
             r"do anything now",
             r"(?:you are|you re|act as|be|become|called|named|respond as|play) (?:now )?dan"
             r"(?! \w+(?: s)? (?:assistant|manager|team|office))",
@@ -129,13 +131,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "prompt_extraction",
         Severity.MEDIUM,
         0.8,
-        _triggers(
+        triggers(
             "prompt prompts instruction instructions message messages rules guidelines directives configuration "
             "above precedes & reveal show print repeat output display tell give leak dump recite disclose share "
             "write copy expose what paste send email summarize summarise summary recall gimme translate encode "
             "say return"
         ),
-        _pattern(
+        pattern(
             r"{TELL}~(?:your|the|its|this|me)~{PROMPT}",
             r"(?:reveal|print|repeat|output|leak|dump|recite|disclose|expose)"
             r"~your (?:own )?(?:prompt|instructions|rules|guidelines|directives|configuration)",
@@ -150,7 +152,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "authority_claim",
         Severity.HIGH,
         0.8,
-        _triggers(
+        triggers(
             "authorize authorise authorized authorised permit allow command instruct override approve require "
             "grant demand bypass ignore disable skip lift suspend unlock disregard break violate circumvent "
             "autorisiere erlaube befehle genehmige gestatte ermachtige ordne autorise ordonne permets demande "
@@ -160,7 +162,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
             "ersteller programmierer developpeur developpeuse createur administrateur programmeur desarrollador "
             "desarrolladora creador administrador programador"
         ),
-        _pattern(
+        pattern(
             r"as (?:the|your|a|an|its) (?:\w+ ){0,2}?{MAKER}(?: \w+){0,5}? (?:i|we) (?:\w+ ){0,2}?"
             r"(?:authori[sz]e|permit|allow|command|instruct|override|approve|require|grant|demand)",
             r"(?:i am|i m|this is|we are|speaking as) (?:the|your|a|an) (?:\w+ ){0,2}?"
@@ -184,14 +186,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "jailbreak",
         Severity.HIGH,
         0.9,
-        _triggers(
+        triggers(
             "ignoriere ignorieren ignoriert missachte missachten missachtet vergiss vergesst vergessen umgeh "
             "umgehe setze du zeig zeige zeigen verrat verrate verraten gib gibt nenn nenne nennen wiederhol "
             "wiederhole wiederholen drucke entwicklermodus hast gelten & alles anweisungen instruktionen regeln "
             "vorgaben befehle richtlinien vorschriften einschrankungen systemprompt prompt systemanweisung "
             "systemanweisungen sicherheitsrichtlinien dan uneingeschrankt filter grenzen entwicklermodus"
         ),
-        _pattern(
+        pattern(
             r"(?:ignorier(?:e|en|t)|missachte[nt]?|vergiss|vergesst|vergessen sie|umgehe?)"
             r"~(?:alle[nr]?|samtliche[nr]?|vorherige[nr]?|bisherige[nr]?|obige[nr]?|vorangegangene[nr]?|fruhere[nr]?"
             r"|deine[nr]?|ihre|eure|vorigen?)"
@@ -214,14 +216,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "jailbreak",
         Severity.HIGH,
         0.9,
-        _triggers(
+        triggers(
             "ignore ignorez ignorer oublie oubliez oublier compte abstraction neglige negligez negliger "
             "contourne contournez contourner revele revelez montre montrez affiche affichez repete repetez "
             "donne donnez divulgue divulguez es etes mode & instruction instructions consigne consignes regle "
             "regles directive directives ordres restriction restrictions prompt dan limite limites filtre "
             "filtres censure developpeur"
         ),
-        _pattern(
+        pattern(
             r"(?:ignore[zr]?|oublie[zr]?|ne tiens pas compte|ne tenez pas compte|fais abstraction|faites abstraction"
             r"|neglige[zr]?|contourne[zr]?)~(?:toutes|tous|tes|vos|les|des)"
             r"~(?:instructions?|consignes?|regles?|directives?|ordres|restrictions?)"
@@ -240,13 +242,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "jailbreak",
         Severity.HIGH,
         0.9,
-        _triggers(
+        triggers(
             "ignora ignore ignores ignorad olvida olvide olvidad caso sigas siga desobedece elude omite revela "
             "muestra muestrame repite dime imprime ensena ensename eres modo & instrucciones reglas directrices "
             "ordenes indicaciones restricciones restriccion normas prompt dan limites filtros censura "
             "desarrollador"
         ),
-        _pattern(
+        pattern(
             r"(?:ignora|ignore|ignores|ignorad|olvida|olvide|olvidad|haz caso omiso|haga caso omiso|no sigas|no siga"
             r"|desobedece|elude|omite)(?: de)?~(?:todas|todos|tus|sus|las|los)"
             r"~(?:instrucciones|reglas|directrices|ordenes|indicaciones|restricciones|normas)"
@@ -265,11 +267,11 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "jailbreak",
         Severity.HIGH,
         0.9,
-        _triggers(
+        triggers(
             "ignore ignora ignorate esqueca esquece desconsidere dimentica dimenticate trascura & instrucoes "
             "regras diretrizes istruzioni regole direttive"
         ),
-        _pattern(
+        pattern(
             r"(?:ignore|ignora|esqueca|esquece|desconsidere)~(?:todas|as|suas|tuas)"
             r"~(?:instrucoes|regras|diretrizes)~(?:anteriores|previas|acima|iniciais)",
             r"(?:ignora|dimentica|trascura|ignorate|dimenticate)~(?:tutte|le|tue|ogni)"

@@ -8,6 +8,7 @@ nothing of what to look for.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 _LEET: Final = {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"}
@@ -59,6 +60,16 @@ _TABLE: Final = _Fold({code: _fold_character(code) for code in range(_PRECOMPUTE
 def folded_words(text: str) -> list[str]:
     """The words of ``text`` in lower-case letters, other scripts as they are."""
     return text.translate(_TABLE).split()
+
+
+@lru_cache(maxsize=1)
+def _words_of(text: str) -> list[str]:
+    return folded_words(text)
+
+
+def shared_words(text: str) -> list[str]:
+    """``folded_words`` for text that several detectors look at, one after the other: not to be changed."""
+    return _words_of(text)
 
 
 def fold(text: str) -> str:

@@ -17,7 +17,6 @@ from watchfloor.kql.bind.operators import OPERATORS
 from watchfloor.kql.bind.scalars import NO_ROW, column_name
 from watchfloor.kql.bind.scope import Asked, Env, Rel
 from watchfloor.kql.bind.statements import Statements
-from watchfloor.kql.bind.tables import mentions
 from watchfloor.kql.errors import KqlError, Span
 from watchfloor.kql.schema import Schema, Scope
 
@@ -35,7 +34,7 @@ class Binder(Statements):
 
     def query(self, query: ast.Query) -> ir.Plan:
         """The plan of a whole query."""
-        self._mentions = mentions(query.statements)
+        self._statements = query.statements
         expressions, env = self.statements(query.statements, Env())
         results: list[Rel] = []
         for expression in expressions:

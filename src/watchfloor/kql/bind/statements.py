@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from watchfloor.kql import ast, ir
@@ -30,8 +31,13 @@ LIMITING: Final = frozenset({
 class Statements(Tables):
     """Binds statements and the functions that they declare."""
 
-    _mentions: Counter[str] = Counter()
+    _statements: Sequence[ast.Statement] = ()
     _invoked: tuple[str, ...] = ()
+
+    @cached_property
+    def _mentions(self) -> Counter[str]:
+        """How often each name is mentioned in the whole query."""
+        return mentions(self._statements)
 
     # -- statements ----------------------------------------------------------------------------------------------------
 

@@ -442,18 +442,21 @@ def mentions(tree: Any) -> Counter[str]:
     waiting: list[tuple[Any, int]] = [(tree, 1)]
     while waiting:
         node, weight = waiting.pop()
-        if isinstance(node, tuple | list):
-            waiting.extend((part, weight) for part in node)
-            continue
-        if isinstance(node, ast.Name):
+        kind = type(node)
+        if kind is tuple or kind is list:
+            waiting.extend([(part, weight) for part in node])
+        elif kind is ast.Name:
             found[node.name] += weight
-            continue
-        if isinstance(node, ast.Call):
-            found[node.name] += weight
-        if isinstance(node, ast.Lambda | ast.Partition | ast.DeclarePattern):
-            weight = 2
-        waiting.extend((getattr(node, part), weight) for part in _parts_of(type(node)))
+        elif parts := _parts_of(kind):
+            if kind is ast.Call:
+                found[node.name] += weight
+            elif kind in _EXPANDED:
+                weight = 2
+            waiting.extend([(getattr(node, part), weight) for part in parts])
     return found
+
+
+_EXPANDED: Final = (ast.Lambda, ast.Partition, ast.DeclarePattern)
 
 
 _PARTS: Final[dict[type[Any], tuple[str, ...]]] = {}

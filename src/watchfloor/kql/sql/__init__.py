@@ -36,7 +36,8 @@ class Compiled:
     needs_budget: bool = False
 
 
-_MENTIONED: Final = re.compile(r"[${][a-z0-9]+|\bkql_\w+")
+_PARAMETER: Final = re.compile(r"[${][a-z0-9]+")
+_ROUTINE: Final = re.compile(r"kql_\w+")
 
 
 def _duckdb() -> Dialect:
@@ -74,7 +75,9 @@ def _result(
 ) -> Compiled:
     printer = Relations(dialect)
     sql = printer.query(relation, [column for _, column in columns])
-    mentioned = frozenset(_MENTIONED.findall(sql))  # what was pruned took its parameters and routines with it
+    # What was pruned took its parameters and routines with it.
+    mentioned = frozenset(_PARAMETER.findall(sql))
+    called = frozenset(_ROUTINE.findall(sql)) if printer.scalars.routines else frozenset()
     return Compiled(
         sql=sql,
         params={
@@ -84,7 +87,7 @@ def _result(
         },
         columns=tuple((name, column.type) for name, column in columns),
         tables=frozenset(printer.tables),
-        routines=frozenset(r for r in printer.scalars.routines if r.sql_name in mentioned),
+        routines=frozenset(r for r in printer.scalars.routines if r.sql_name in called),
         visualization=visualization,
         others=others,
         dialect=dialect.name,

@@ -268,7 +268,7 @@ class Groups(Pipes):
             is_counted = f"{size} > 0 AND {is_small}" if not keys else f"{exacts[name]} IS NOT NULL"
             text = f"CASE WHEN {is_counted} THEN {exacts[name]} ELSE {guessed} END"
             reads = frozenset((exacts[name], guessed, size, *guesses.values()))
-            found.columns[name] = Piece(text, reads)
+            found.add(name, Piece(text, reads))
         found.is_closed = True
         if many_groups is None:
             return Rows(found, is_total=True)

@@ -13,7 +13,16 @@ from typing import Final, TypeGuard
 from watchfloor.kql import ir
 from watchfloor.kql.sql.scalars import Piece, name_of
 from watchfloor.kql.sql.steps import Key, Rows
-from watchfloor.kql.sql.trees import has_query, has_window, holds, is_chance, is_query, is_ref, with_operands
+from watchfloor.kql.sql.trees import (
+    has_query,
+    has_window,
+    holds,
+    is_chance,
+    is_particular,
+    is_query,
+    is_ref,
+    with_operands,
+)
 from watchfloor.kql.sql.windows import Windows
 
 MAX_PUSHED: Final = 64
@@ -34,7 +43,8 @@ class Pipes(Windows):
         for condition in conditions:
             if isinstance(condition, ir.Const) and condition.value is True:
                 continue
-            rows, (condition,) = self._lifted(rows, (condition,))
+            if holds(condition, is_particular):
+                rows, (condition,) = self._lifted(rows, (condition,))
             rows = self._ready(rows, (condition,))
             piece = self.scalars.piece(condition, rows.arm, as_condition=True)
             if self._weight(rows.arm, piece) > MAX_PUSHED:
@@ -53,10 +63,11 @@ class Pipes(Windows):
 
     def _compute(self, rows: Rows, step: ir.Compute) -> Rows:
         columns: Sequence[tuple[ir.BoundColumn, ir.Scalar]] = step.columns
-        rows, lifted = self._lifted(rows, [value for _, value in columns])
-        columns = [(column, value) for (column, _), value in zip(columns, lifted, strict=True)]
-        if any(has_window(value) for _, value in columns):
-            rows, columns = self._windows(rows, columns)
+        if any(holds(value, is_particular) for _, value in columns):
+            rows, lifted = self._lifted(rows, [value for _, value in columns])
+            columns = [(column, value) for (column, _), value in zip(columns, lifted, strict=True)]
+            if any(has_window(value) for _, value in columns):
+                rows, columns = self._windows(rows, columns)
         rows = self._ready(rows, (value for _, value in columns))
         pieces = [(column, self.scalars.piece(value, rows.arm)) for column, value in columns]
         for (column, value), (_, piece) in zip(columns, pieces, strict=True):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Protocol
@@ -18,6 +17,7 @@ from typing import Any, Final, Protocol
 from watchfloor.kql import ir
 from watchfloor.kql.errors import KqlError, Span
 from watchfloor.kql.functions.convert import json_text
+from watchfloor.kql.records import dataclass
 from watchfloor.kql.routines import RoutineRef
 from watchfloor.kql.sql.dialect import Dialect, template
 from watchfloor.kql.sql.trees import is_volatile

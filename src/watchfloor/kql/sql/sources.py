@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from watchfloor.kql import ir
@@ -30,7 +31,7 @@ class Sources(Pipes):
         self.tables.add(scan.table.name)
         arm = Arm((self.dialect.quoted(scan.table.name),), {})
         for column, name in scan.columns:
-            arm.add(name_of(column), Piece(self.dialect.quoted(name), frozenset(), "column"))
+            arm.add(name_of(column), _stored(self.dialect.quoted(name)))
         rows = Rows(arm, is_stored=True)
         if any(_RESERVED.fullmatch(name) for _, name in scan.columns):
             rows = self._closed(rows)
@@ -162,3 +163,9 @@ def _size(start: Any, stop: Any, step: Any) -> int:
         else (stop - start) // step
     )
     return max(0, math.floor(steps) + 1) if not isinstance(steps, float) or math.isfinite(steps) else 0
+
+
+@lru_cache(maxsize=4096)
+def _stored(quoted: str) -> Piece:
+    """A column of a table."""
+    return Piece(quoted, frozenset(), "column")

@@ -32,7 +32,8 @@ _COLUMN: Final = re.compile(r"\b[cowx]\d+\b")
 
 @dataclass(eq=False, slots=True)
 class Step:
-    """A common table expression: its arms, joined by UNION ALL, all with the columns ``names``."""
+    """A common table expression: its arms, joined by UNION ALL, all with the columns ``names``. ``weights``: see
+    ``Chain._weights``."""
 
     arms: list[Arm]
     names: dict[str, None]
@@ -45,7 +46,8 @@ class Step:
 @dataclass(eq=False, slots=True)
 class Arm:
     """A SELECT in the making. ``origin``: the parts of its FROM; ``columns``: what it computes or renames; any other of
-    its ``names`` is that column of a source. ``forced``: columns that decide how many rows there are."""
+    its ``names`` is that column of a source. ``forced``: columns that decide how many rows there are.
+    ``computes``: whether any of ``columns`` is more than a column of a source or a constant."""
 
     origin: tuple[str | Step, ...]
     names: dict[str, None]
@@ -57,6 +59,7 @@ class Arm:
     order: str = ""
     forced: tuple[str, ...] = ()
     is_closed: bool = False
+    computes: bool = False
 
     def lookup(self, name: str) -> Piece:
         """The SQL of a column of this SELECT, for use in it."""
@@ -66,6 +69,8 @@ class Arm:
         """One more column."""
         self.columns[name] = piece
         self.names[name] = None
+        if piece.kind == "other":
+            self.computes = True
 
     @property
     def is_plain(self) -> bool:
@@ -209,7 +214,8 @@ class Chain(ABC):
         return step
 
     def _closed(self, rows: Rows) -> Rows:
-        return replace(rows, arm=self._over(self._close(rows.arm)))
+        arm = self._over(self._close(rows.arm))
+        return Rows(arm, rows.keys, rows.arrival, rows.is_total, rows.is_stored)
 
     def _keep_once(self, rows: Rows) -> None:
         """Numbers given by chance must be the same wherever they are read."""
@@ -222,31 +228,37 @@ class Chain(ABC):
         return _mentioned(piece, self._below(arm))
 
     def _below(self, arm: Arm) -> list[dict[str, int]]:
-        return [self._weights(origin) for origin in arm.origin if isinstance(origin, Step)]
+        found = [self._weights(origin) for origin in arm.origin if isinstance(origin, Step)]
+        return [weights for weights in found if weights]
 
     def _weights(self, step: Step) -> dict[str, int]:
+        """What the columns of ``step`` weigh, those that weigh more than 1."""
         if step.weights is None:
-            step.weights = dict.fromkeys(step.names, 1)
+            step.weights = {}
             is_fenced = bool(step.mode) or any(arm.tail.startswith("LIMIT") for arm in step.arms)
             for arm in () if is_fenced else step.arms:
                 below = self._below(arm)
-                for name, most in step.weights.items():
-                    piece = arm.columns.get(name)
-                    found = _passed_on(name, below) if piece is None else _mentioned(piece, below)
-                    if found > most:
-                        step.weights[name] = found
+                for passed in below:
+                    for name, weight in passed.items():
+                        if name in step.names and name not in arm.columns:
+                            step.weights[name] = max(weight, step.weights.get(name, 1))
+                for name, piece in arm.columns.items():
+                    if piece.reads and name in step.names and (below or piece.kind == "other"):
+                        weight = _mentioned(piece, below)
+                        if weight > step.weights.get(name, 1):
+                            step.weights[name] = weight
         return step.weights
 
     def _is_ready(self, rows: Rows, names: Iterable[str]) -> bool:
         """Whether ``names`` may be mentioned in the arm: none is computed there."""
-        return all(rows.arm.lookup(name).kind == "column" for name in names)
+        return not rows.arm.columns or all(rows.arm.lookup(name).kind == "column" for name in names)
 
     def _ready(self, rows: Rows, scalars: Iterable[ir.Scalar] = (), names: Iterable[str] = ()) -> Rows:
         """``rows`` in an arm that takes more, where ``scalars`` can be printed and ``names`` be mentioned."""
         arm = rows.arm
         if arm.is_closed or arm.tail or not self._is_ready(rows, names):
             return self._closed(rows)
-        for scalar in scalars:
+        for scalar in scalars if arm.computes else ():
             for column in ir.refs(scalar):
                 if arm.lookup(name_of(column)).kind == "other":
                     return self._closed(rows)
@@ -336,11 +348,11 @@ def _column_piece(name: str) -> Piece:
     return Piece(name, frozenset((name,)), "column")
 
 
-def _passed_on(name: str, below: Sequence[Mapping[str, int]]) -> int:
-    """The weight of a column that an arm only passes on."""
-    return max([weights.get(name, 1) for weights in below], default=1)
-
-
 def _mentioned(piece: Piece, below: Sequence[Mapping[str, int]]) -> int:
-    found = sum(_passed_on(name, below) for name in _COLUMN.findall(piece.text) if name in piece.reads)
-    return min(found, 10**9)
+    """What ``piece`` weighs over sources of such weights."""
+    if not piece.reads:
+        return 0
+    names = [name for name in _COLUMN.findall(piece.text) if name in piece.reads]
+    if not below:
+        return len(names)
+    return min(sum(max([weights.get(name, 1) for weights in below]) for name in names), 10**9)

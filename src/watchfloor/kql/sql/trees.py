@@ -52,7 +52,7 @@ def is_volatile(scalar: ir.Scalar) -> bool:
 
 def is_chance(scalar: ir.Scalar) -> bool:
     """Whether ``scalar`` is itself what differs."""
-    return isinstance(scalar, ir.Apply) and scalar.function.is_volatile
+    return type(scalar) is ir.Apply and scalar.function.is_volatile
 
 
 def is_query(scalar: ir.Scalar) -> bool:
@@ -60,8 +60,16 @@ def is_query(scalar: ir.Scalar) -> bool:
     return isinstance(scalar, ir.FirstOf | ir.InRelation)
 
 
+def is_particular(scalar: ir.Scalar) -> bool:
+    """Whether ``scalar`` is itself a window, a query or chance."""
+    kind = type(scalar)
+    return kind is ir.Window or kind is ir.FirstOf or kind is ir.InRelation or is_chance(scalar)
+
+
 def holds(scalar: ir.Scalar, is_wanted: Callable[[ir.Scalar], bool]) -> bool:
     """Whether ``scalar`` or anything in it is wanted."""
+    if type(scalar) is ir.Ref or type(scalar) is ir.Const:
+        return is_wanted(scalar)
     waiting = [scalar]
     while waiting:
         node = waiting.pop()
