@@ -35,7 +35,11 @@ from watchfloor.storage.tables import AGENT_ACTIVITY, AGENT_CONTENT, Table
 
 from .running import NOW, Answer, shown
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # An interrupt may land wherever Python runs of itself, is lost there, and comes again.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 MARKER = "MARKER7f3a"
 LIMITS = Limits(timeout_seconds=3, max_rows=5_000, max_bytes=4 * 1024 * 1024)
