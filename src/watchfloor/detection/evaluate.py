@@ -118,7 +118,8 @@ def _wants(rule: Rule, step: Step, reasons: Reasons) -> bool:
     if step.reason_code in select.except_reasons:
         return False
     if select.signals:
-        return any(category in select.signals for category, _ in step.signals)
+        found = {category for category, _ in step.signals}
+        return not found.isdisjoint(select.signals) and found.isdisjoint(select.except_signals)
     meant = meaning(step, reasons)
     return (meant.raises or not step.was_stopped) and meant.severity.rank >= select.min_severity.rank
 

@@ -92,6 +92,7 @@ class Select(_Content):
     reasons: tuple[str, ...] = ()
     except_reasons: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
+    except_signals: tuple[str, ...] = ()
     min_severity: Severity = Severity.INFORMATIONAL
 
 
