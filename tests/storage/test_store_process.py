@@ -193,5 +193,5 @@ def test_every_acknowledged_event_is_stored_exactly_once_though_everything_is_ki
         assert acknowledged <= set(stored)
         # The killed writer may have written one more record and not lived to say so.
         assert len(stored) <= len(acknowledged) + 1
-        assert list((data / "cold").rglob("*.parquet")) != []
+        eventually(lambda: list((data / "cold").rglob("*.parquet")) != [])
         assert store.terminate() == 0

@@ -45,7 +45,7 @@ def _runs(characters: str) -> bytes:
     )
 
 
-_TOKENS: Final = _runs("_-.=")
+_TOKENS: Final = _runs("_-.=~")
 _MARKS: Final = ("ecret", "Key=", "whsec_", "slack.com", "PRIVATE KEY")
 
 
