@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from watchfloor.guard.policy import PolicySet, check_policy
 from watchfloor.model.errors import InputError
+from watchfloor.model.verdicts import Mode
 from watchfloor.storage import policies
 from watchfloor.storage.policies import PolicyVersion
 
@@ -23,6 +24,13 @@ def publish(tx: ControlTx, body: Mapping[str, Any]) -> PolicyVersion:
     problems = check_policy(body)
     if problems:
         raise InputError("; ".join(str(problem) for problem in problems), where=f"policy/{body.get('id', '?')}")
+    if body.get("surface", "call") != "call" and body.get("mode") != Mode.AUDIT:
+        # Who enforces something must be able to rely on it.
+        raise InputError(
+            f"No door judges the {body['surface']} of a call yet: enforced, this would protect nothing.",
+            where=f"policy/{body.get('id', '?')}/surface",
+            remedy="Use `mode: audit`, or look at the call.",
+        )
     policies.publish_policy(tx, body)
     record_set(tx)
     published = policies.find_policy(tx, str(body["id"]))
