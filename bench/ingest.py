@@ -1,13 +1,13 @@
 """Telemetry end to end: from four senders over HTTP until KQL sees it, beside "parse and append to Parquet".
 
-    python -m bench.ingest [--events 120000] [--batch 200] [--paced 5000]
+    python -m bench.ingest [--events 120000] [--batch 200] [--paced 5000] [--receivers 1]
 
-One receiver and one store process, as ``watchfloor up`` runs them; four sender processes post OTLP/protobuf requests
-that were encoded before the clock starts, so that they cost next to nothing: only their times are written over while
-events are paced. Agents, users, tools and models come again and again, as they do; ids, arguments and messages are
-different in each span. The floor does the least that anybody could: parse the same requests with OpenTelemetry's own
-classes, make columns of ids, times, names and attributes, write zstd Parquet with a sync for each 500 spans; no HTTP,
-no mapping, no deduplication, no query.
+One receiver (or several that share a port) and one store process, as ``watchfloor up`` runs them. Four senders
+post OTLP/protobuf requests that were encoded before the clock starts, so that they cost next to nothing: only their
+times are written over while events are paced. Agents, users, tools and models come again and again, as they do; ids,
+arguments and messages are different in each span. The floor does the least that anybody could: parse the same requests
+with OpenTelemetry's own classes, make columns of ids, times, names and attributes, write zstd Parquet with a sync for
+each 500 spans; no HTTP, no mapping, no deduplication, no query.
 
 CPU an event tells more than events a second where the machine has other work. What it comes to is printed too: all
 cores shared by all processes, and no process faster than one core.
@@ -148,9 +148,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Installation:
-    """A receiver and a store process on a new data directory."""
+    """Receivers and a store process on a new data directory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, receivers: int) -> None:
         self.data = folder / "data"
         make_directories(self.data)
         self.epoch = EpochFile.create(self.data / "epoch")
@@ -165,13 +165,25 @@ class Installation:
         base = [sys.executable, "-m", "watchfloor"]
         quiet = {"stdout": (folder / "log").open("wb"), "stderr": subprocess.STDOUT}
         self.store = subprocess.Popen([*base, "store", "--data", str(self.data)], **quiet)
-        self.receiver = subprocess.Popen(
-            [*base, "receiver", "--data", str(self.data), "--port", str(self.port), "--grpc-port", "0"],
-            env=os.environ | {"WATCHFLOOR_LEASE_SECONDS": "60"},
-            **quiet,
-        )
+        doors = ["receiver", "--data", str(self.data), "--port", str(self.port), "--grpc-port", "0"]
+        self.receivers = [
+            subprocess.Popen(
+                [*base, *doors, "--worker-id", f"receiver-{number}"],
+                env=os.environ | {"WATCHFLOOR_LEASE_SECONDS": "60"},
+                **quiet,
+            )
+            for number in range(receivers)
+        ]
         self.events = RemoteStore(self.data / "run" / "store.sock")
         self.wait_for(lambda: (self.data / "run" / "store.sock").exists() and self.is_ready())
+        while not all(cpu_seconds(process.pid) > 0.5 for process in self.receivers):
+            time.sleep(0.05)  # whoever listens first answers for all
+        self.wait_for(lambda: all(self.is_ready() for _ in range(20)))
+
+    def cpu(self, since: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
+        """Seconds of CPU of the receivers and of the store process."""
+        receivers = sum(cpu_seconds(process.pid) for process in self.receivers)
+        return receivers - since[0], cpu_seconds(self.store.pid) - since[1]
 
     def is_ready(self) -> bool:
         try:
@@ -185,7 +197,7 @@ class Installation:
         deadline = time.monotonic() + seconds
         while not condition():
             self.epoch.beat()
-            assert self.receiver.poll() is None and self.store.poll() is None, "a process ended"
+            assert all(process.poll() is None for process in (*self.receivers, self.store)), "a process ended"
             assert time.monotonic() < deadline, "it never came true"
             time.sleep(0.02)
 
@@ -205,7 +217,7 @@ class Installation:
         return float(found.column(0)[0].as_py()), float(found.column(1)[0].as_py())
 
     def close(self) -> None:
-        for process in (self.receiver, self.store):
+        for process in (*self.receivers, self.store):
             process.terminate()
             process.wait(30)
         self.control.close()
@@ -270,6 +282,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=120_000)
     parser.add_argument("--batch", type=int, default=200, help="spans a request")
     parser.add_argument("--paced", type=int, default=5_000, help="events a second of the second run")
+    parser.add_argument("--receivers", type=int, default=1, help="receiver processes")
     options = parser.parse_args()
     print(f"{machine()}\n")
     with tempfile.TemporaryDirectory(dir=os.environ.get("WATCHFLOOR_BENCH_DIR")) as name:
@@ -278,21 +291,22 @@ def main() -> int:
         size = sum(map(len, bodies))
         few = bodies[: max(1, len(bodies) // 4)]
         least, least_cpu = (seconds / (len(few) * options.batch) for seconds in floor(folder, few))
-        at = Installation(folder)
+        at = Installation(folder, options.receivers)
         try:
             at.wait_for(lambda: at.count("AgentActivity") == 0)
-            before = cpu_seconds(at.receiver.pid), cpu_seconds(at.store.pid)
+            before = at.cpu()
             start = time.monotonic()
             answered, _, sending = run(at, bodies, 0.0)
             at.wait_for(lambda: at.count("AgentActivity") == options.events)
             visible = time.monotonic() - start
-            used = cpu_seconds(at.receiver.pid) - before[0], cpu_seconds(at.store.pid) - before[1]
+            used = at.cpu(before)
             per = [1e6 * seconds / options.events for seconds in used]
             each = size // options.events
             senders = 1e6 * sending / options.events
             cores = os.cpu_count() or 1
-            comes_to = min(1e6 / max(per), cores * 1e6 / (sum(per) + senders))
+            comes_to = min(1e6 / max(per[0] / options.receivers, per[1]), cores * 1e6 / (sum(per) + senders))
             print(f"{options.events} spans of {each} bytes, {options.batch} a request, {SENDERS} senders")
+            print(f"  receivers                   {options.receivers:6}")
             print(f"  durable and answered        {options.events / answered:10,.0f} events/s")
             print(f"  visible to KQL              {options.events / visible:10,.0f} events/s")
             shares = f"{per[0]:.0f} us receiver, {per[1]:.0f} us store, {senders:.0f} us senders"
@@ -311,13 +325,13 @@ def paced(at: Installation, rate: int, batch: int) -> None:
     """How long from sending to answer, and to KQL, while ``rate`` events a second come."""
     seconds = 15
     bodies = [body(batch, n, SOME_TIME) for n in range(rate * seconds // batch)]
-    before = cpu_seconds(at.receiver.pid), cpu_seconds(at.store.pid)
+    before = at.cpu()
     goal = at.count("AgentActivity") + len(bodies) * batch
     since = datetime.now(UTC)
     start = time.monotonic()
     answered, delays, _ = run(at, bodies, batch / rate)
     at.wait_for(lambda: at.count("AgentActivity") >= goal)
-    used = cpu_seconds(at.receiver.pid) - before[0], cpu_seconds(at.store.pid) - before[1]
+    used = at.cpu(before)
     took = time.monotonic() - start
     lag = at.lag(since)
     print(f"paced: {len(bodies) * batch / answered:,.0f} events/s for {answered:.0f} s")
