@@ -156,7 +156,7 @@ def appends(folder: Path, duration: float, logs: dict[str, Callable[[], EventLog
             print(f"{label:36}{rows / mean:13,.0f}{1 / mean:11,.0f}{p50:8.2f}{p99:8.2f}{p50 / floor_ms:9.1f}")
         os.close(descriptor)
         for log in opened.values():
-            log.close()  # type: ignore[attr-defined]
+            log.close()  # type: ignore[attr-defined]  # both kinds of log have it, the port has not
     print()
 
 

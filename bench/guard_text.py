@@ -334,7 +334,7 @@ def main() -> int:
     parser.add_argument("--repositories", type=Path, help="folder of bare clones named owner+name")
     parser.add_argument("--most", type=int, default=600, help="attacks of a family; four times as many ordinary texts")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("ignore")  # of peers, about their own pickles and versions
     logging.disable(logging.CRITICAL)
     texts = families(arguments.repositories, arguments.most)
     ordinary = [text for family in texts if family.kind == "ordinary" for text in family.texts]

@@ -62,7 +62,7 @@ def fuzz(directory: Path, seconds: int) -> None:
 
     with atheris.instrument_imports(include=["watchfloor.kql"]):
         from watchfloor import kql
-        from watchfloor.kql import bind, parser, sql  # noqa: F401
+        from watchfloor.kql import bind, parser, sql  # noqa: F401  imported here to be instrumented
         from watchfloor.kql.functions import AGGREGATES, FUNCTIONS
 
     columns = tuple(kql.Column(name, type_) for name, type_ in COLUMNS.items())

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import http.server
 import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import uvicorn
 from click.testing import CliRunner, Result
 from pyarrow import parquet
 
-from portal.house import House, open_house
+from portal.house import House
 from storage.contract_events import START, activities, logged
 from watchfloor.cli.export import export
 from watchfloor.model.people import Role
 from watchfloor.storage.events import DuckDbStore
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with open_house(tmp_path_factory.mktemp("attacked")) as house:
-        house.attack()
-        yield house
-
-
-@pytest.fixture(scope="module")
-def server(attacked: House) -> Iterator[str]:
-    """The portal behind a socket."""
-    found = uvicorn.Server(uvicorn.Config(attacked.app, port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=found.run)
-    thread.start()
-    while not found.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{found.servers[0].sockets[0].getsockname()[1]}"
-    found.should_exit = True
-    thread.join(20)
 
 
 def run(*arguments: str | Path) -> Result:
@@ -56,11 +34,11 @@ def token_file(attacked: House, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "ocsf"])
 def test_the_command_writes_what_a_server_exports(
-    attacked: House, server: str, token_file: Path, tmp_path: Path, form: str
+    attacked: House, address: str, token_file: Path, tmp_path: Path, form: str
 ) -> None:
     output = tmp_path / f"steps.{form}"
     result = run(
-        "--table", "AgentActivity", "--format", form, "-o", output, "--server", server, "--token-file", token_file
+        "--table", "AgentActivity", "--format", form, "-o", output, "--server", address, "--token-file", token_file
     )
     assert result.exit_code == 0, result.output
     wanted = attacked.stores.activity.query("AgentActivity | count", 1)["Count"][0].as_py()
@@ -70,16 +48,16 @@ def test_the_command_writes_what_a_server_exports(
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
 
 
-def test_the_command_writes_a_view(server: str, token_file: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_view(address: str, token_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "tools.parquet"
-    result = run("--table", "AIAgentToolEvents", "-o", output, "--server", server, "--token-file", token_file)
+    result = run("--table", "AIAgentToolEvents", "-o", output, "--server", address, "--token-file", token_file)
     assert result.exit_code == 0, (result.output, result.exception)
     assert parquet.read_table(output).num_rows > 5
 
 
-def test_a_refused_export_leaves_no_file_and_says_why(server: str, token_file: Path, tmp_path: Path) -> None:
+def test_a_refused_export_leaves_no_file_and_says_why(address: str, token_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "said.parquet"
-    result = run("--table", "AgentContent", "-o", output, "--server", server, "--token-file", token_file)
+    result = run("--table", "AgentContent", "-o", output, "--server", address, "--token-file", token_file)
     assert result.exit_code != 0
     assert "there is no table" in str(result.exception)
     assert not output.exists()

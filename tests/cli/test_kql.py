@@ -5,17 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import threading
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import uvicorn
 from click.testing import CliRunner, Result
 
-from portal.house import House, open_house
+from portal.house import House
 from storage.contract_events import activities, eventually
 from storage.test_store_process import running
 from watchfloor.cli import main
@@ -134,26 +130,6 @@ def test_run_goes_through_the_store_process_that_has_the_directory(tmp_path: Pat
 # -- run --server -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with open_house(tmp_path_factory.mktemp("attacked")) as house:
-        house.attack()
-        yield house
-
-
-@pytest.fixture(scope="module")
-def server(attacked: House) -> Iterator[str]:
-    """The portal behind a socket."""
-    found = uvicorn.Server(uvicorn.Config(attacked.app, port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=found.run)
-    thread.start()
-    while not found.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{found.servers[0].sockets[0].getsockname()[1]}"
-    found.should_exit = True
-    thread.join(20)
-
-
 @pytest.fixture
 def token_file(attacked: House, tmp_path: Path) -> Path:
     path = tmp_path / "token"
@@ -161,21 +137,21 @@ def token_file(attacked: House, tmp_path: Path) -> Path:
     return path
 
 
-def test_run_asks_a_server_as_the_operator_of_a_token(server: str, token_file: Path) -> None:
-    result = _kql("run", "--server", server, "--token-file", token_file, "--csv", COUNT)
+def test_run_asks_a_server_as_the_operator_of_a_token(address: str, token_file: Path) -> None:
+    result = _kql("run", "--server", address, "--token-file", token_file, "--csv", COUNT)
     assert (result.exit_code, result.stdout.split()) == (0, ["n", "10"]), result.output
-    hidden = _kql("run", "--server", server, "--token-file", token_file, "AgentContent")
+    hidden = _kql("run", "--server", address, "--token-file", token_file, "AgentContent")
     assert hidden.exit_code == 1
     assert hidden.stderr.startswith("AgentContent\n^\nError: line 1, column 1: There is no table AgentContent.")
 
 
-def test_run_says_what_keeps_a_server_from_answering(server: str, token_file: Path, tmp_path: Path) -> None:
+def test_run_says_what_keeps_a_server_from_answering(address: str, token_file: Path, tmp_path: Path) -> None:
     nobody = _kql("run", "--server", "http://127.0.0.1:9", "--token-file", token_file, COUNT)
     assert (nobody.exit_code, "does not answer" in nobody.stderr) == (1, True)
     (tmp_path / "wrong").write_text("wft_wrong", "utf-8")
-    wrong = _kql("run", "--server", server, "--token-file", tmp_path / "wrong", COUNT)
+    wrong = _kql("run", "--server", address, "--token-file", tmp_path / "wrong", COUNT)
     assert (wrong.exit_code, "Sign in" in wrong.stderr) == (1, True)
-    missing = _kql("run", "--server", server, "--data", tmp_path, COUNT)
+    missing = _kql("run", "--server", address, "--data", tmp_path, COUNT)
     assert (missing.exit_code, "--token-file: cannot read" in missing.stderr) == (1, True)
     plain = _kql("run", "--server", "http://watchfloor.example", "--token-file", token_file, COUNT)
     assert (plain.exit_code, "A token is sent there." in plain.stderr) == (1, True)

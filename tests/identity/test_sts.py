@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from watchfloor.gateway.tokens import TokenError, TokenVerifier
 from watchfloor.identity import sessions
 from watchfloor.identity.refusals import PER_MINUTE
 from watchfloor.identity.sts import TokenRefused
 from watchfloor.model.agents import AgentState, CredentialOwner, TokenMode
-from watchfloor.model.facts import Kind
+from watchfloor.model.facts import Kind, SigningKey
 from watchfloor.model.people import RiskLevel
 from watchfloor.registry import inventory as registry
 from watchfloor.storage import inventory, people
@@ -71,10 +72,7 @@ def test_a_users_token_names_user_agent_server_and_both_epochs(zava: World) -> N
 
 
 def test_the_gateway_accepts_what_the_token_service_issues(zava: World) -> None:
-    tokens = pytest.importorskip("watchfloor.gateway.tokens")
-    from watchfloor.model.facts import SigningKey
-
-    verifier = tokens.TokenVerifier(ISSUER, GATEWAY)
+    verifier = TokenVerifier(ISSUER, GATEWAY)
     verifier.use_keys({kid: SigningKey.from_json(body) for kid, body in zava.facts(Kind.SIGNING_KEY).items()})
     for request in (zava.request(), zava.request(**alone()), zava.request(resource=f"{GATEWAY}/mcp/knowledge")):
         token = zava.service.issue(request).access_token.encode()
@@ -82,7 +80,7 @@ def test_the_gateway_accepts_what_the_token_service_issues(zava: World) -> None:
         proved = verifier.verify(token, server, zava.clock.at.timestamp())
         assert (proved.agent_id, proved.server_id) == ("customer-billing", server)
         other = "mail" if server != "mail" else "knowledge"
-        with pytest.raises(tokens.TokenError):
+        with pytest.raises(TokenError):
             verifier.verify(token, other, zava.clock.at.timestamp())
 
 

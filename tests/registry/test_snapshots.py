@@ -471,7 +471,7 @@ def test_after_a_run_that_lived_the_newest_row_is_what_is_true(
         put(hunted, state)
         dying = Dying(hunted.world.store, hunted.log, at, is_done)
         with contextlib.suppress(Killed):
-            publish_inventory(dying, dying, "default", hunted.world.clock.now())  # type: ignore[arg-type]
+            publish_inventory(dying, dying, "default", hunted.world.clock.now())  # type: ignore[arg-type]  # as above
         hunted.world.clock.pass_seconds(-5)  # the next host's clock is behind
     hunted.publish()
     expected = "Blocked" if history[-1][0] is AgentState.BLOCKED else "Active"

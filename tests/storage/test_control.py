@@ -25,7 +25,7 @@ from watchfloor.storage.control import SqlControlStore
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.projection import DELTA_SQL, DatabaseAddress, ProjectionReader
 
-from .contract_control import *  # noqa: F403
+from .contract_control import *  # noqa: F403  the contract: its tests run here
 from .contract_control import Site, eventually, publish, set_setting, setting_of
 
 # -- addresses ----------------------------------------------------------------------------------------------------

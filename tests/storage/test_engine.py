@@ -270,7 +270,7 @@ def test_how_to_draw_a_result_is_said_in_kustos_words(hunter: Hunter) -> None:
 
 def test_now_is_one_instant(hunter: Hunter) -> None:
     at = parse_datetime("2026-03-01 12:00")
-    assert rows(hunter, "print a = now(), b = ago(1h)", now=at) == [[at, at - 36_000_000_000]]  # type: ignore[operator]
+    assert rows(hunter, "print a = now(), b = ago(1h)", now=at) == [[at, at - 36_000_000_000]]  # type: ignore[operator]  # it is a time
 
 
 def test_a_mistake_has_its_place(hunter: Hunter) -> None:

@@ -91,7 +91,7 @@ def load_invocation(record: bytes | str | Mapping[str, Any]) -> Invocation:
     return Invocation(**{name: value for name, value in body.items() if name in known})
 
 
-def dump_with_trace(invocation: Invocation, trace: Trace | None, limits: Limits = Limits()) -> bytes:  # noqa: B008
+def dump_with_trace(invocation: Invocation, trace: Trace | None, limits: Limits = Limits()) -> bytes:  # noqa: B008 (frozen)
     """The invocation as recorded, and beside its members what is known of where its arguments came from."""
     body = dump_invocation(invocation, limits)
     return body if trace is None else body[:-1] + b',"trace":' + canonical(trace) + b"}"

@@ -45,7 +45,8 @@ def mapped(of: Span, sender: Sender = SENDER) -> tuple[dict[str, Any], dict[str,
 
 
 def extra(row: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(row["AdditionalFields"])  # type: ignore[no-any-return]
+    found: dict[str, Any] = json.loads(row["AdditionalFields"])
+    return found
 
 
 # -- one case for each convention ---------------------------------------------------------------------------------
@@ -602,9 +603,12 @@ def decision(kind: str, events: list[SpanEvent] | None = None, **others: Any) ->
 
 
 def finding(severity: str, score: float | None = None, **others: Any) -> SpanEvent:
-    attributes = {"microsoft.security.risk.category": f"c-{severity}", "microsoft.security.risk.severity": severity}
+    attributes: dict[str, Any] = {
+        "microsoft.security.risk.category": f"c-{severity}",
+        "microsoft.security.risk.severity": severity,
+    }
     if score is not None:
-        attributes["microsoft.security.risk.score"] = score  # type: ignore[assignment]
+        attributes["microsoft.security.risk.score"] = score
     return SpanEvent("microsoft.security.finding", NOW, {**attributes, **others})
 
 

@@ -33,32 +33,28 @@ class Rule(NamedTuple):
     outcomes: Mapping[Label, Outcomes]
 
 
+_NAMED_BY_SOMEBODY: Final[Mapping[Label, Outcomes]] = {
+    Label.FIELD: (_A, _Q, _R),
+    Label.NAMED: (_Q, _Q, _R),
+    Label.FREE: (_R, _R, _R),
+    Label.NONE: (_R, _R, _R),
+    Label.UNSEEN: (_R, _R, _R),
+}
+
 RULES: Final = (
     Rule(
         "destination",
         "Where something goes must come from the user or the directory.",
         Role.DESTINATION,
         _ACTING,
-        {
-            Label.FIELD: (_A, _Q, _R),
-            Label.NAMED: (_Q, _Q, _R),
-            Label.FREE: (_R, _R, _R),
-            Label.NONE: (_R, _R, _R),
-            Label.UNSEEN: (_R, _R, _R),
-        },
+        _NAMED_BY_SOMEBODY,
     ),
     Rule(
         "secret",
         "A password, key or token must come from the user or the directory.",
         Role.SECRET,
         _ACTING,
-        {
-            Label.FIELD: (_A, _Q, _R),
-            Label.NAMED: (_Q, _Q, _R),
-            Label.FREE: (_R, _R, _R),
-            Label.NONE: (_R, _R, _R),
-            Label.UNSEEN: (_R, _R, _R),
-        },
+        _NAMED_BY_SOMEBODY,
     ),
     Rule(
         "record",

@@ -200,7 +200,7 @@ class Columns:
     def _property(self, value: Spec) -> Callable[[MatchRow], Any]:
         name, column, type_, table = value["element"], value["column"], value.get("type"), self._table(value["element"])
         if name not in self._paths:
-            return lambda row: table[row.bound[name]][column]  # type: ignore[index]
+            return lambda row: table[row.bound[name]][column]  # type: ignore[index]  # no path, so one place
 
         def along(row: MatchRow) -> list[Any]:
             cells = [table[edge][column] for edge in _edges(row.bound[name])]
@@ -216,7 +216,7 @@ class Columns:
             return {title: value for title, value in found.items() if value is not None and value != ""}
 
         if name not in self._paths:
-            return lambda row: packed(table[row.bound[name]])  # type: ignore[index]
+            return lambda row: packed(table[row.bound[name]])  # type: ignore[index]  # no path, so one place
         return lambda row: [packed(table[edge]) for edge in _edges(row.bound[name])]
 
     def _degree(self, kind: str, node: int) -> Any:
@@ -227,7 +227,7 @@ class Columns:
 
     def _degree_of(self, degree: Spec) -> Callable[[MatchRow], Any]:
         name, kind = degree["element"], degree["kind"]
-        return lambda row: self._degree(kind, row.bound[name])  # type: ignore[arg-type]
+        return lambda row: self._degree(kind, row.bound[name])  # type: ignore[arg-type]  # a node is one place
 
     def _function(self, function: Spec) -> None:
         name, kind, is_of_edges = function["element"], function["kind"], function["over"] == "edges"
