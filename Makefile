@@ -16,7 +16,7 @@ EXTRA   := $(BIN)/python -c "import sys, tomllib as t; \
   print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clickhouse clients agents dojo train run test check lint types unit bench docs lock clean
+.PHONY: help setup clickhouse clients agents dojo train sdk run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -66,6 +66,9 @@ $(TRAIN)/.complete: requirements-train.lock
 	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
 	@echo "$(CURDIR)/src" > $$($(TRAIN)/bin/python -c "import site; print(site.getsitepackages()[0])")/watchfloor.pth
 	@touch $@
+
+sdk: $(STAMP)  ## Build the SDK's wheel in dist: what agents install
+	cd sdk && ../$(BIN)/python -m hatchling build -t wheel -d ../dist
 
 run: $(STAMP)  ## Start Watchfloor with its demo company, and say where to sign in
 	$(BIN)/watchfloor up --demo

@@ -57,6 +57,10 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("provenance-evidence", "The reason shows the whole way: tool result, field, excerpt, argument, and what could not be seen."),
     Claim("provenance-workers", "What one gateway worker has heard, every worker of the host knows."),
     Claim("provenance-tightens", "A worker that cannot read the state of a conversation refuses what it cannot trace."),
+    # -- the SDK and its adapters ---------------------------------------------------------------------------------
+    Claim("sdk-fails-closed", "A tool that the SDK guards does not run without a complete answer that says allow or redact."),
+    Claim("sdk-provenance", "Through the SDK the guard knows the user's words and every result, and knows when it does not."),
+    Claim("sdk-wheel", "The SDK is a wheel of its own that needs nothing of Watchfloor's server."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),
