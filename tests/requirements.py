@@ -61,6 +61,10 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("sdk-fails-closed", "A tool that the SDK guards does not run without a complete answer that says allow or redact."),
     Claim("sdk-provenance", "Through the SDK the guard knows the user's words and every result, and knows when it does not."),
     Claim("sdk-wheel", "The SDK is a wheel of its own that needs nothing of Watchfloor's server."),
+    # -- other doors ----------------------------------------------------------------------------------------------
+    Claim("agent365-tooling", "Agent 365's tooling SDK, unchanged, lists its tool servers from us and calls them through the gateway."),
+    Claim("agent365-blocked", "A blocked agent gets no list of tool servers, no words are taken from it, and no call of it goes out."),
+    Claim("agent365-words", "Words count as the user's only where a token proves whose agent told them, and in their conversation only."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

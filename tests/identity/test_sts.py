@@ -198,6 +198,22 @@ def test_a_resource_that_is_no_tool_server_of_ours_is_an_invalid_target(zava: Wo
     assert (error.error, error.reason) == ("invalid_target", "server_unknown")
 
 
+def test_an_agents_own_token_is_for_the_gateway_and_says_nothing_of_credentials(zava: World) -> None:
+    own = f"{GATEWAY}/agents"
+    issued = zava.service.issue(zava.request(resource=own))
+    assert (zava.claims_of(issued.access_token)["aud"], issued.mode, issued.scope) == (own, TokenMode.OBO, "read write")
+    assert zava.service.issue(zava.request(**alone(resource=own))).mode is TokenMode.AGENT
+    for resource in (f"{own}/", f"{GATEWAY}/agents/servers/mail", f"{GATEWAY}/Agents"):
+        assert refused(zava, resource=resource).reason == "server_unknown"
+
+
+def test_an_agent_that_may_use_nothing_gets_no_token_of_its_own(zava: World) -> None:
+    declared = company()
+    declared["agents"][0]["tools"] = []
+    zava.apply(declared)
+    assert refused(zava, resource=f"{GATEWAY}/agents").reason == "not_granted"
+
+
 def test_a_missing_resource_is_named(zava: World) -> None:
     assert "resource is missing" in refused(zava, resource="").description
 

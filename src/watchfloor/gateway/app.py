@@ -19,6 +19,7 @@ from typing import Final
 import orjson
 
 from watchfloor.gateway import asgi
+from watchfloor.gateway.agent365.http import Agent365Door
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
 from watchfloor.gateway.conversations import Conversations
 from watchfloor.gateway.decide import DecideDoor
@@ -133,6 +134,9 @@ class Gateway:
             allowed_origins=config.allowed_origins,
         )
         self._decide = DecideDoor(self.enforcer, addresses, base_url=base_url, max_body_bytes=config.max_body_bytes)
+        self._agent365 = Agent365Door(
+            self.enforcer, self._mcp, addresses, base_url=base_url, max_body_bytes=config.max_body_bytes
+        )
         self._is_draining = False
 
     # -- requests -------------------------------------------------------------------------------------------------
@@ -143,6 +147,8 @@ class Gateway:
             path: str = scope["path"]
             if path.startswith("/mcp/") and is_name(server := path[5:]):
                 await self._mcp.handle(scope, receive, send, server)
+            elif path.startswith("/agents/"):
+                await self._agent365.handle(scope, receive, send, path.removeprefix("/agents/"))
             elif path.startswith("/guard/v1/"):
                 await self._decide.handle(scope, receive, send, path.removeprefix("/guard/v1/"))
             else:
@@ -154,7 +160,8 @@ class Gateway:
 
     async def _about(self, path: str, method: str, send: Send) -> None:
         """What the gateway says of itself."""
-        resource = path.removeprefix("/.well-known/oauth-protected-resource/mcp/")
+        resource = path.removeprefix("/.well-known/oauth-protected-resource/")
+        is_resource = resource == "agents" or (resource.startswith("mcp/") and is_name(resource.removeprefix("mcp/")))
         if method not in ("GET", "HEAD"):
             await asgi.answer_json(send, 405, {"error": "method_not_allowed"})
         elif path == "/healthz":
@@ -166,9 +173,9 @@ class Gateway:
             )
         elif path == "/metrics":
             await asgi.answer(send, 200, self._render_metrics(), [(b"content-type", b"text/plain; version=0.0.4")])
-        elif resource != path and is_name(resource):
+        elif resource != path and is_resource:
             metadata = {
-                "resource": f"{self._base_url}/mcp/{resource}",
+                "resource": f"{self._base_url}/{resource}",
                 "authorization_servers": [self._config.issuer],
                 "bearer_methods_supported": ["header"],
             }

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from watchfloor.gateway import admission
 from watchfloor.gateway.answers import Refusal, RefusalKind
 from watchfloor.gateway.calls import Admission, CallRequest, Permit
 from watchfloor.gateway.conversations import Conversations
@@ -30,17 +31,15 @@ from watchfloor.gateway.minting import Credentials, NoCredential
 from watchfloor.gateway.records import Recorder
 from watchfloor.gateway.refusals import Allowance
 from watchfloor.gateway.state import State, Unusable
-from watchfloor.gateway.tokens import Token, TokenError, TokenVerifier
-from watchfloor.guard import codec, redact, steps
-from watchfloor.guard.case import Case
-from watchfloor.guard.content import Limits, examine
+from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError, TokenVerifier
+from watchfloor.guard import codec, redact
 from watchfloor.guard.context import Context
 from watchfloor.guard.engine import decide
 from watchfloor.guard.provenance.cards import strictness_of
 from watchfloor.guard.provenance.conversation import ToolResult
 from watchfloor.guard.provenance.trace import Trace, trace, untraced
-from watchfloor.model.activity import Approval, Counters, Invocation
-from watchfloor.model.agents import PinState, Scope, ServerState, ToolEffect
+from watchfloor.model.activity import Approval, Invocation
+from watchfloor.model.agents import PinState, Scope, ToolEffect
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.facts import Facts, ToolFacts
 from watchfloor.model.ids import new_id
@@ -48,10 +47,7 @@ from watchfloor.model.pins import tool_hash
 from watchfloor.model.verdicts import Effect, Mode, Reason, Severity, Verdict
 
 _LOG: Final = logging.getLogger(__name__)
-_NO_CONTENT: Final = examine({}, (), Limits())
 _MOST_ENDS: Final = 100
-_NOT_A_REVOCATION: Final = frozenset({"state_stale", "token_expired"})
-"""Reasons that keep a call from starting, and do not end one that has started."""
 
 
 class Spool(Protocol):
@@ -127,13 +123,29 @@ class Enforcer:
 
     def authenticate(self, authorization: bytes | None, server_id: str) -> Token:
         """The caller's token. Raises ``TokenError``, or ``Refusal`` where its keys cannot be known."""
+        return self._verifier.verify(self._bearer(authorization), server_id, self._now().timestamp())
+
+    def authenticate_agent(self, authorization: bytes | None) -> Token:
+        """The caller's token, whichever audience of this gateway it is for. Raises as ``authenticate`` does."""
+        return self._verifier.verify_any(self._bearer(authorization), self._now().timestamp())
+
+    def authenticate_agent_at(self, authorization: bytes | None, server_id: str) -> Token:
+        """As ``authenticate``, where the agent's own token counts at every server of the agent."""
+        token = self.authenticate_agent(authorization)
+        if token.server_id == NO_SERVER:
+            return admission.at_server(self.state, token, server_id)
+        if token.server_id != server_id:
+            raise TokenError("The token is for another audience.", token=token)
+        return token
+
+    def _bearer(self, authorization: bytes | None) -> bytes:
         self._require_state()
         if authorization is None:
             raise TokenError("A bearer token is needed.", "", reason="token_missing")
         scheme, _, value = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or not value or b" " in value:
             raise TokenError("The Authorization header must be a bearer token.", "invalid_request")
-        return self._verifier.verify(value, server_id, self._now().timestamp())
+        return value
 
     def _require_state(self) -> None:
         try:
@@ -169,24 +181,30 @@ class Enforcer:
 
         return Admission(server, authorization, still_allowed)
 
+    def admit_agent(self, token: Token, address: str, door: str) -> None:
+        """The right to be told, and to tell, what concerns the agent and no tool server. Raises ``Refusal``."""
+        self._require_state()
+        code = admission.why_agent_not(self.state, self._looking(token, address, door), token)
+        if code is not None:
+            kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
+            raise Refusal(kind, code)
+
+    def open_servers(self, token: Token, address: str, door: str) -> list[str]:
+        """Ids of the tool servers at which this agent may use something now, by name. Ask ``admit_agent`` before."""
+        names = sorted(server for agent, server in self.state.bindings if agent == token.agent_id)
+        tokens = [dataclasses.replace(token, server_id=name) for name in names]
+        return [
+            each.server_id
+            for each in tokens
+            if admission.has_open_tool(self.state, each) and self._why_not_admitted(each, address, door) is None
+        ]
+
     def _why_not_admitted(self, token: Token, address: str, door: str) -> str | None:
-        state = self.state
-        if state.policies is None:
-            return "state_stale"
-        now = self._now()
-        invocation = self._invocation(CallRequest(door, token, "", {}, address), "", now)
-        facts = state.facts(token.facts, token.agent_id, token.user_id, token.server_id, "", now, Counters())
-        case = Case(invocation, facts, state.policies, _NO_CONTENT, "")
-        steps.check_session(case)
-        steps.check_agent(case)
-        steps.check_access(case)
-        if facts.server is None:
-            case.refuse("server_unknown", "tool")
-        elif facts.server.state is not ServerState.AVAILABLE:
-            case.refuse("server_blocked", "tool")
-        if not state.is_bound(token.agent_id, token.server_id):
-            case.refuse("not_granted", "tool")
-        return case.reasons[0].code if case.reasons else None
+        return admission.why_not(self.state, self._looking(token, address, door), token)
+
+    def _looking(self, token: Token, address: str, door: str) -> Invocation:
+        """A look instead of a call: what the steps of a decision need to know of who looks."""
+        return self._invocation(CallRequest(door, token, "", {}, address), "", self._now())
 
     def _since(self, why_not: Callable[[], str | None], revision: int) -> str | None:
         """What has ended a right that was given at ``revision``. A revocation that cannot be read ends every right."""
@@ -197,7 +215,7 @@ class Enforcer:
         if self.state.revision == revision:
             return None
         code = why_not()
-        return None if code in _NOT_A_REVOCATION else code
+        return None if code in admission.NOT_A_REVOCATION else code
 
     # -- may this call go out? ------------------------------------------------------------------------------------
 
@@ -373,26 +391,7 @@ class Enforcer:
             raise Refusal(RefusalKind.BLOCKED, code, permit.invocation.id)
 
     def _why_ended(self, invocation: Invocation, facts: Facts) -> str | None:
-        """Why a permitted call would not be permitted now, as far as state says; policies are not asked again."""
-        state = self.state
-        if state.policies is None:
-            return "state_stale"
-        pseudo = facts.tool if invocation.tool.startswith("mcp:") else None
-        fresh = state.facts(
-            facts.token,
-            invocation.agent_id,
-            invocation.user_id,
-            invocation.server_id,
-            invocation.tool,
-            self._now(),
-            facts.counters,
-            None,
-            pseudo,
-        )
-        case = Case(invocation, fresh, state.policies, _NO_CONTENT, "")
-        for step in (steps.check_session, steps.check_agent, steps.check_tool, steps.check_access):
-            step(case)
-        return next((r.code for r in case.reasons if r.code not in _NOT_A_REVOCATION), None)
+        return admission.why_ended(self.state, invocation, facts, self._now())
 
     def _invocation(self, request: CallRequest, invocation_id: str, now: datetime) -> Invocation:
         token = request.token

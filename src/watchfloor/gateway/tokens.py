@@ -29,6 +29,9 @@ MAX_TOKEN_BYTES: Final = 8192
 CLOCK_SKEW_SECONDS: Final = 30
 """How far the token service's clock may be ahead of ours; a token that has expired is never let through."""
 
+NO_SERVER: Final = ""
+"""The ``server_id`` of a token that is for the agent's own affairs (``{base_url}/agents``) and for no tool server."""
+
 _CACHE_SIZE: Final = 20_000
 _BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
 _FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip")
@@ -127,6 +130,7 @@ class TokenVerifier:
     def __init__(self, issuer: str, base_url: str) -> None:
         self._issuer = issuer
         self._audience = f"{base_url.rstrip('/')}/mcp/"
+        self._own_audience = f"{base_url.rstrip('/')}/agents"
         self._keys: dict[str, rsa.RSAPublicKey] = {}
         self._accepted: dict[bytes, Token] = {}
 
@@ -143,6 +147,13 @@ class TokenVerifier:
 
     def verify(self, token: bytes, server_id: str, now: float) -> Token:
         """What ``token`` proves at ``server_id``. ``now`` is in Unix seconds. Raises ``TokenError``."""
+        found = self.verify_any(token, now)
+        if found.server_id != server_id:
+            raise TokenError("The token is for another audience.", token=found)
+        return found
+
+    def verify_any(self, token: bytes, now: float) -> Token:
+        """What ``token`` proves, whichever audience of this gateway it is for. Raises ``TokenError``."""
         digest = hashlib.sha256(token).digest()
         found = self._accepted.get(digest)
         if found is None:
@@ -152,8 +163,6 @@ class TokenVerifier:
             self._accepted[digest] = found
         if found.expires <= now:
             raise TokenError("The token has expired.", reason="token_expired", token=found)
-        if found.server_id != server_id:
-            raise TokenError("The token is for another audience.", token=found)
         return found
 
     def _verify(self, token: bytes, now: float) -> Token:
@@ -183,9 +192,7 @@ class TokenVerifier:
     def _read(self, claims: dict[str, Any], now: float) -> Token:
         if claims.get("iss") != self._issuer:
             raise TokenError("The token is of another issuer.")
-        audience = claims.get("aud")
-        if not isinstance(audience, str) or not audience.startswith(self._audience):
-            raise TokenError("The token is for another audience.")
+        server = self._server(claims.get("aud"))
         issued, expires = _integer(claims, "iat"), _integer(claims, "exp")
         if expires - issued > MAX_LIFETIME_SECONDS:
             raise TokenError("The token lives longer than is accepted.")
@@ -203,7 +210,7 @@ class TokenVerifier:
         session = _string(claims, "sid")
         return Token(
             id=_string(claims, "jti"),
-            server_id=audience.removeprefix(self._audience),
+            server_id=server,
             agent_id=agent,
             user_id=user,
             mode=mode,
@@ -220,6 +227,14 @@ class TokenVerifier:
             may_write="write" in str(claims.get("scope", "")).split(),
             parent_agent_id=parent,
         )
+
+    def _server(self, audience: Any) -> str:
+        if audience == self._own_audience:
+            return NO_SERVER
+        server = audience.removeprefix(self._audience) if isinstance(audience, str) else ""
+        if not server or server == audience:
+            raise TokenError("The token is for another audience.")
+        return server
 
     @staticmethod
     def _subject(claims: Mapping[str, Any], agent: str, mode: TokenMode) -> tuple[str | None, str | None]:

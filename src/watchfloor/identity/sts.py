@@ -1,14 +1,16 @@
-"""The token service: a user's token of a trusted identity provider becomes a gateway token for one tool server.
+"""The token service: a user's token of a trusted identity provider becomes a gateway token for one resource.
 
 Above ``identity.providers`` (whose foreign tokens to believe), ``identity.keys`` (what to sign with) and the
 repositories; ``portal/sts.py`` is its door. It knows RFC 8693 and RFC 6749 but no HTTP, and writes nothing but the
 audit entries of refusals.
 
-A gateway token names user, agent and one tool server, lives for ten minutes at most and never longer than the token it
-was made from, and carries the epochs of user and agent: whoever raises one kills it. Its ``mode`` comes from the
-agent's bindings at that server, never from the caller: ``maker`` when every binding there uses the maker's stored
-credentials, else ``obo`` with a user's token and ``agent`` without. A subject token may be exchanged as often as its
-holder likes while it lives: agents talk to several tool servers, and a stolen one is ended by revoking the user.
+A gateway token names user, agent and one resource: a tool server (``/mcp/{server}``), or the agent's own affairs
+(``/agents``), where it counts at each of the agent's tool servers (docs/decisions/0012). It lives for ten minutes at
+most and never longer than the token it was made from, and carries the epochs of user and agent: whoever raises one
+kills it. Its ``mode`` comes from the agent's bindings at that server, never from the caller: ``maker`` when every
+binding there uses the maker's stored credentials, else ``obo`` with a user's token and ``agent`` without. A subject
+token may be exchanged as often as its holder likes while it lives: agents talk to several tool servers, and a stolen
+one is ended by revoking the user.
 
 INVARIANT: state is read, after the subject token has been verified, in one snapshot. A revoke that commits later has
 raised the epoch above the one in the token.
@@ -113,7 +115,7 @@ class TokenSettings:
 class _Grant:
     """What a token may say, once everything has been checked."""
 
-    server_id: str
+    audience: str
     mode: TokenMode
     scopes: tuple[str, ...]
     agent_epoch: int
@@ -136,6 +138,7 @@ class TokenService:
         self._store, self._vault, self.settings = store, vault, settings
         self.key_sets = key_sets or KeySets()
         self._audience = f"{settings.gateway_url.rstrip('/')}/mcp/"
+        self._own_audience = f"{settings.gateway_url.rstrip('/')}/agents"
         # Wrong secrets of one agent from one address; wrong secrets from one address whatever the agent.
         self._pair = Throttle(Limit(10, 60), clock=clock)
         self._address = Throttle(Limit(60, 60), clock=clock)
@@ -264,14 +267,20 @@ class TokenService:
             )
         if agent.risk is RiskLevel.HIGH:
             raise TokenRefused("unauthorized_client", "The agent's risk is high.", reason="agent_risk")
-        server_id = self._server(tx, request)
+        is_own = request.resource == self._own_audience
+        server_id = None if is_own else self._server(tx, request)
         bindings = inventory.list_bindings(tx, agent_id=agent.id, server_id=server_id)
         if not bindings:
-            raise TokenRefused("invalid_target", "The agent may use no tool of this tool server.", reason="not_granted")
-        mode = token_mode([b.credential_owner for b in bindings], has_user=subject is not None)
+            where = "at all" if is_own else "of this tool server"
+            raise TokenRefused("invalid_target", f"The agent may use no tool {where}.", reason="not_granted")
+        if is_own:
+            # Whose credentials count is said by the bindings of each server, where the gateway looks.
+            mode = TokenMode.OBO if subject is not None else TokenMode.AGENT
+        else:
+            mode = token_mode([b.credential_owner for b in bindings], has_user=subject is not None)
         granted = ("read", "write") if any(b.scope is Scope.WRITE for b in bindings) else ("read",)
         return _Grant(
-            server_id=server_id,
+            audience=request.resource,
             mode=mode,
             scopes=_narrowed(granted, request.scope),
             agent_epoch=agent.epoch,
@@ -281,13 +290,15 @@ class TokenService:
 
     def _server(self, tx: ControlTx, request: TokenRequest) -> str:
         if not request.resource:
-            raise _bad_request(f"The parameter resource is missing. Name the tool server: {self._audience}SERVER.")
+            raise _bad_request(
+                f"The parameter resource is missing. Name {self._audience}SERVER or {self._own_audience}."
+            )
         server_id = request.resource.removeprefix(self._audience)
         server = inventory.find_server(tx, server_id) if request.resource == self._audience + server_id else None
         if server is None:
             raise TokenRefused(
                 "invalid_target",
-                f"There is no such tool server here. Resources look like {self._audience}SERVER.",
+                f"There is no such tool server. Resources are {self._audience}SERVER and {self._own_audience}.",
                 reason="server_unknown",
             )
         if server.state is ServerState.BLOCKED:
@@ -308,7 +319,7 @@ class TokenService:
         agent = f"agent:{request.client_id}"
         claims: dict[str, Any] = {
             "iss": self.settings.issuer,
-            "aud": self._audience + grant.server_id,
+            "aud": grant.audience,
             "azp": agent,
             "client_id": request.client_id,
             "mode": grant.mode.value,

@@ -33,6 +33,8 @@ class Exchange:
     has_begun: bool = False
     """Whether the head of the answer is out."""
     is_stream: bool = False
+    takes_agent_token: bool = False
+    """Whether the agent's own token is good here, beside one for this very server."""
 
     @property
     def request_id(self) -> RequestId:

@@ -58,11 +58,13 @@ class McpDoor:
         self._addresses, self._max_body, self._origins = addresses, max_body_bytes, allowed_origins
         self._metadata_url = f"{base_url}/.well-known/oauth-protected-resource/mcp/"
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, server_id: str) -> None:
-        """Serve one request."""
+    async def handle(
+        self, scope: Scope, receive: Receive, send: Send, server_id: str, *, takes_agent_token: bool = False
+    ) -> None:
+        """Serve one request. ``takes_agent_token``: the agent's own token is good as well (``agent365``)."""
         headers = wire.read_headers(scope["headers"])
         address = self._addresses.of(scope, headers.text(b"x-forwarded-for"))
-        ex = Exchange(server_id, headers, address, receive, send)
+        ex = Exchange(server_id, headers, address, receive, send, takes_agent_token=takes_agent_token)
         try:
             await self._serve(ex, scope["method"])
         except CallerGone:
@@ -94,7 +96,8 @@ class McpDoor:
             self._refused(ex, "origin", origin)
             await ex.error(rpc.INVALID_REQUEST, "Requests from this origin are not accepted.", status=403)
             return
-        ex.token = self._enforcer.authenticate(ex.headers.values.get(b"authorization"), ex.server_id)
+        authenticate = self._enforcer.authenticate_agent_at if ex.takes_agent_token else self._enforcer.authenticate
+        ex.token = authenticate(ex.headers.values.get(b"authorization"), ex.server_id)
         if method == "POST":
             await self._post(ex)
         else:
