@@ -66,6 +66,9 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("agent365-tooling", "Agent 365's tooling SDK, unchanged, lists its tool servers from us and calls them through the gateway."),
     Claim("agent365-blocked", "A blocked agent gets no list of tool servers, no words are taken from it, and no call of it goes out."),
     Claim("agent365-words", "Words count as the user's only where a token proves whose agent told them, and in their conversation only."),
+    Claim("ext-authz-refused", "Through Envoy, a call that is not allowed never reaches the tool server; without an answer, none does."),
+    Claim("ext-authz-verbatim", "A body that goes on as it came passes only if no common parser reads anything else in it."),
+    Claim("ext-authz-unseen", "Where the gateway sees no answers, a conversation counts as one that is not fully known."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

@@ -36,6 +36,9 @@ class Settings:
     gateway_host: str = _setting("127.0.0.1", "Address that gateway workers listen on.")
     gateway_port: int = _setting(7701, "Port of the gateway; all workers share it.")
     gateway_url: str = _setting("", "How agents reach the gateway; empty means http://GATEWAY_HOST:GATEWAY_PORT.")
+    gateway_ext_authz_port: int = _setting(
+        0, "Port at which Envoy asks the gateway for authorization, over gRPC; all workers share it, 0 turns it off."
+    )
     workers: int = _setting(2, "Gateway worker processes.")
 
     receiver_host: str = _setting("127.0.0.1", "Address that the telemetry receiver listens on.")
@@ -161,6 +164,7 @@ def load(
 _BOUNDS = (
     ("port", 1, 65535),
     ("gateway_port", 1, 65535),
+    ("gateway_ext_authz_port", 0, 65535),
     ("workers", 1, 256),
     ("receiver_port", 1, 65535),
     ("receiver_grpc_port", 0, 65535),

@@ -22,6 +22,12 @@ from watchfloor.settings import load
 @click.option("--host", "gateway_host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", "gateway_port", type=int, help="Port, shared with the other workers.  [default: 7701]")
 @click.option(
+    "--ext-authz-port",
+    "gateway_ext_authz_port",
+    type=int,
+    help="Port for Envoy's external authorization over gRPC, 0: none.  [default: 0]",
+)
+@click.option(
     "--worker-id", default="gateway-0", show_default=True, help="Name of this worker; each has its own spool."
 )
 @click.option("--server-url", help="How the server is reached: it names the issuer of tokens.")
@@ -68,6 +74,8 @@ def gateway(
             spool_max_bytes=settings.spool_max_bytes,
             allowed_origins=frozenset(allow_origin),
             trusted_proxies=trusted_proxy,
+            ext_authz_host=settings.gateway_host,
+            ext_authz_port=settings.gateway_ext_authz_port,
         ),
         WorkerPlan(
             data=data,

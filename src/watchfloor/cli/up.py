@@ -163,6 +163,8 @@ class Supervisor:
         """Start all, wait until each answers. Raises ``Unavailable`` with the end of the log of the one that fails."""
         s = self.settings
         ports = [(s.host, s.port, "port"), (s.gateway_host, s.gateway_port, "gateway-port")]
+        if s.gateway_ext_authz_port:
+            ports.append((s.gateway_host, s.gateway_ext_authz_port, "gateway-ext-authz-port"))
         if self.receivers:
             ports.append((s.receiver_host, s.receiver_port, "receiver-port"))
             if s.receiver_grpc_port:
@@ -269,6 +271,9 @@ class Supervisor:
 @click.option("--host", help="Address of the server.")
 @click.option("--port", type=int, help="Port of the server.  [default: 7700]")
 @click.option("--gateway-port", type=int, help="Port of the gateway.  [default: 7701]")
+@click.option(
+    "--gateway-ext-authz-port", type=int, help="Port for Envoy's external authorization, 0: none.  [default: 0]"
+)
 @click.option("--receiver-port", type=int, help="Port of the telemetry doors over HTTP.  [default: 4318]")
 @click.option("--receiver-grpc-port", type=int, help="Port of OTLP over gRPC, 0: none.  [default: 4317]")
 @click.option("--workers", type=int, help="Gateway workers.  [default: 2]")

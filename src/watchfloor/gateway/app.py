@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -34,8 +34,12 @@ from watchfloor.gateway.seals import Seal
 from watchfloor.gateway.state import Epoch, Reader, State, Unusable
 from watchfloor.gateway.tokens import TokenVerifier
 from watchfloor.gateway.upstream import Upstreams
+from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.ids import is_name
 from watchfloor.storage.conversations import ConversationFiles
+
+if TYPE_CHECKING:
+    from watchfloor.gateway.ext_authz.door import ExtAuthzDoor
 
 _LOG: Final = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
@@ -60,6 +64,9 @@ class GatewayConfig:
     spool_max_bytes: int = 256 * 1024 * 1024
     allowed_origins: frozenset[str] = frozenset()
     trusted_proxies: tuple[str, ...] = ()
+    ext_authz_host: str = "127.0.0.1"
+    ext_authz_port: int = 0
+    """Where Envoy asks for authorization, over gRPC; 0: nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +144,7 @@ class Gateway:
         self._agent365 = Agent365Door(
             self.enforcer, self._mcp, addresses, base_url=base_url, max_body_bytes=config.max_body_bytes
         )
+        self.ext_authz: ExtAuthzDoor | None = None
         self._is_draining = False
 
     # -- requests -------------------------------------------------------------------------------------------------
@@ -222,6 +230,11 @@ class Gateway:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._upstreams.start()
+                try:
+                    await self._start_ext_authz()
+                except WatchfloorError as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
                 ticking = asyncio.create_task(self._tick())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -229,10 +242,28 @@ class Gateway:
                     ticking.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await ticking
+                if self.ext_authz is not None:
+                    await self.ext_authz.stop(_LAST_WORD_SECONDS)
                 self._upstreams.close()
                 self.enforcer.flush()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def _start_ext_authz(self) -> None:
+        config = self._config
+        if not config.ext_authz_port:
+            return
+        from watchfloor.gateway.ext_authz.door import ExtAuthzDoor  # brings gRPC along, which other workers do without
+
+        self.ext_authz = ExtAuthzDoor(
+            self.enforcer,
+            self._decide.remember,
+            config.ext_authz_host,
+            config.ext_authz_port,
+            base_url=self._base_url,
+            max_body_bytes=config.max_body_bytes,
+        )
+        await self.ext_authz.start()
 
     async def _tick(self) -> None:
         """Keep state fresh while nobody calls, and end what may not go on. Calls do not rely on it."""

@@ -161,11 +161,7 @@ class DecideDoor:
             if refusal.hold is not None:
                 answer["hold"] = refusal.hold.to_json()
             return answer
-        if len(self._open) >= _MAX_OPEN:
-            self._open.popitem(last=False)
-        # Without what it said: that is on record, and could fill this memory.
-        bare = dataclasses.replace(permit.invocation, arguments={}, user_turns=())
-        self._open[bare.id] = (token, dataclasses.replace(permit, invocation=bare, arguments={}))
+        self.remember(token, permit)
         enforced = [r.code for r in permit.verdict.reasons if r.mode is Mode.ENFORCE]
         value: dict[str, Any] = {
             "invocation": permit.invocation.id,
@@ -175,6 +171,14 @@ class DecideDoor:
         if permit.verdict.effect is Effect.REDACT:
             value["arguments"] = permit.arguments
         return value
+
+    def remember(self, token: Token, permit: Permit) -> None:
+        """Await the end of a call that was allowed here, or at another door whose calls are made elsewhere."""
+        if len(self._open) >= _MAX_OPEN:
+            self._open.popitem(last=False)
+        # Without what it said: that is on record, and could fill this memory.
+        bare = dataclasses.replace(permit.invocation, arguments={}, user_turns=())
+        self._open[bare.id] = (token, dataclasses.replace(permit, invocation=bare, arguments={}))
 
     async def _complete(self, address: str, token: Token, body: Mapping[str, Any]) -> dict[str, Any]:
         invocation_id = _text(body, "invocation", required=True)
@@ -207,7 +211,8 @@ class DecideDoor:
             else:
                 tool = _text(body, "tool", required=True)
                 conversation = _text(body, "conversation_id")
-                self._enforcer.listen(token, conversation, (), tool, value, is_known=value is not None)
+                invocation = _text(body, "invocation")
+                self._enforcer.listen(token, conversation, (), tool, value, invocation, is_known=value is not None)
         except Unavailable as error:
             raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
 

@@ -446,15 +446,16 @@ class Enforcer:
         turns: tuple[str, ...],
         tool: str = "",
         value: Any = None,
+        invocation_id: str = "",
         *,
         is_known: bool = True,
     ) -> None:
         """Keep what somebody tells who makes calls elsewhere: the user's words, and what a tool answered, if any.
 
-        Raises ``Unavailable``.
+        ``invocation_id`` names the call that it answered, where another worker permitted it. Raises ``Unavailable``.
         """
         request = CallRequest("decide", token, tool, {}, conversation_id=conversation_id)
-        invocation = self._invocation(request, new_id("inv"), self._now())
+        invocation = self._invocation(request, invocation_id or new_id("inv"), self._now())
         name = self._conversation_name(invocation)
         self._conversations.at(name, turns)
         if tool:
