@@ -27,7 +27,7 @@ from watchfloor.model.cases import (
 )
 from watchfloor.model.people import Permission
 from watchfloor.model.verdicts import Severity
-from watchfloor.storage import cases, findings
+from watchfloor.storage import cases, findings, triage
 from watchfloor.storage.control import SqlControlStore
 
 START = datetime(2026, 11, 3, 8, 0, tzinfo=UTC)
@@ -245,7 +245,7 @@ def test_what_happens_after_an_incident_was_resolved_starts_a_new_one_that_names
     store_all(store, [draft("rita", 0, key="a")])
     resolved = incidents_of(store, "rita")[0]
     with store.tx("mona") as tx:
-        cases.triage_incident(
+        triage.triage_incident(
             tx, resolved.id, status=IncidentStatus.RESOLVED, classification=Classification.TRUE_POSITIVE
         )
     store_all(store, [draft("rita", 30, key="b")])
@@ -265,7 +265,7 @@ def test_more_of_a_resolved_alert_opens_it_and_its_incident_again(store: SqlCont
     store_all(store, [draft("gus", 0, key="a")])
     incident = incidents_of(store, "gus")[0]
     with store.tx("mona") as tx:
-        cases.triage_incident(
+        triage.triage_incident(
             tx, incident.id, status=IncidentStatus.RESOLVED, classification=Classification.FALSE_POSITIVE
         )
     result = store_all(store, [draft("gus", 0, 10, key="a", count=2)])
@@ -289,7 +289,7 @@ def test_the_assignment_survives_a_merge(store: SqlControlStore) -> None:
     store_all(store, [draft("hank", 200, key="b")])
     younger = max(i.id for i in incidents_of(store, "hank"))
     with store.tx("mona") as tx:
-        cases.triage_incident(tx, younger, status=IncidentStatus.IN_PROGRESS, assigned_to="mona")
+        triage.triage_incident(tx, younger, status=IncidentStatus.IN_PROGRESS, assigned_to="mona")
     store_all(store, [draft("hank", 100, key="c")])
     (merged,) = incidents_of(store, "hank")
     assert (merged.assigned_to, merged.status) == ("mona", IncidentStatus.IN_PROGRESS)

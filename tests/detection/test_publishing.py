@@ -22,7 +22,7 @@ from watchfloor.model.cases import Classification, IncidentStatus
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.people import Permission
 from watchfloor.registry import manifest
-from watchfloor.storage import cases
+from watchfloor.storage import cases, triage
 from watchfloor.storage.events import drain
 from watchfloor.storage.hunting import Hunter, Request
 from watchfloor.storage.log import SqliteLog
@@ -171,20 +171,20 @@ def test_what_did_not_change_is_published_once(soc: Soc) -> None:
     assert soc.history("Status") == ["New"]
 
 
-def triage(soc: Soc, status: IncidentStatus, **options: Any) -> None:
+def decide(soc: Soc, status: IncidentStatus, **options: Any) -> None:
     soc.at += timedelta(minutes=1)
     with soc.stores.control.tx("mona") as tx:
         (incident,) = cases.list_incidents(tx, EVERYTHING)
-        cases.triage_incident(tx, incident.id, status=status, **options)
+        triage.triage_incident(tx, incident.id, status=status, **options)
 
 
 def test_a_status_is_published_when_it_changed_and_when_it_changed_back(soc: Soc) -> None:
     soc.detect({**OUTSIDE, "at": 0})
     soc.publish()
     for status in (IncidentStatus.IN_PROGRESS, IncidentStatus.ACTIVE, IncidentStatus.IN_PROGRESS):
-        triage(soc, status)
+        decide(soc, status)
         assert soc.publish() == 1
-    triage(soc, IncidentStatus.RESOLVED, classification=Classification.TRUE_POSITIVE)
+    decide(soc, IncidentStatus.RESOLVED, classification=Classification.TRUE_POSITIVE)
     assert soc.publish() == 1
     assert soc.history("Status") == ["New", "InProgress", "New", "InProgress", "Resolved"]
 
@@ -270,5 +270,5 @@ def test_an_alert_at_rest_is_not_even_looked_at(soc: Soc) -> None:
     assert fresh() == 1
     soc.at += timedelta(minutes=11)
     assert (soc.publish(), fresh()) == (0, 0)
-    triage(soc, IncidentStatus.IN_PROGRESS)
+    decide(soc, IncidentStatus.IN_PROGRESS)
     assert (fresh(), soc.publish()) == (1, 1)

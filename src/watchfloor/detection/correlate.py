@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from watchfloor.detection.priority import people_of, weigh
 from watchfloor.detection.story import WITHIN, correlation_key, join_reasons, tell
-from watchfloor.model.cases import Alert, Incident, IncidentStatus
+from watchfloor.model.cases import Alert, EntryKind, Incident, IncidentStatus
 from watchfloor.model.ids import new_id
-from watchfloor.storage import findings
+from watchfloor.storage import findings, triage
 from watchfloor.storage.findings import Saved
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Correlated:
         return bool(self.opened or self.extended or self.reopened or self.merged)
 
 
-def _join(first: Incident, second: Incident) -> Incident:
+def join(first: Incident, second: Incident) -> Incident:
     """Two incidents as one: what people decided about either is kept, and it spans the activity of both."""
     in_progress = IncidentStatus.IN_PROGRESS in (first.status, second.status)
     return replace(
@@ -49,6 +50,7 @@ def _join(first: Incident, second: Incident) -> Incident:
         assigned_to=first.assigned_to or second.assigned_to,
         first_activity=min(first.first_activity, second.first_activity),
         last_activity=max(first.last_activity, second.last_activity),
+        tags=tuple(dict.fromkeys((*first.tags, *second.tags))),
     )
 
 
@@ -69,6 +71,8 @@ def _place(tx: ControlTx, saved: Saved) -> _Place:
     linked = findings.linked_incidents(tx, key, draft.first_activity, draft.last_activity, WITHIN)
     own_id = findings.incident_id_of(tx, saved.alert.id)
     reopened = False
+    if own_id and findings.key_of(tx, own_id) != key:
+        return _stays(tx, own_id, saved)  # people have put it there
     if own_id and all(i.id != own_id for i in linked):
         own = findings.incident_of(tx, own_id)
         if own.status is IncidentStatus.RESOLVED:
@@ -76,14 +80,24 @@ def _place(tx: ControlTx, saved: Saved) -> _Place:
                 return _Place(own)
             own, reopened = replace(own, status=IncidentStatus.ACTIVE), True
         linked = sorted([*linked, own], key=lambda i: (i.created_at, i.id))
+    if not linked and (by_hand := findings.merged_by_hand(tx, key, draft.first_activity, draft.last_activity, WITHIN)):
+        return _Place(findings.incident_of(tx, by_hand))
     if not linked:
         follows = findings.resolved_incident_before(tx, key, draft.first_activity, WITHIN)
         return _Place(_new(tx, saved.alert), is_new=True, follows=follows)
     survivor = linked[0]
     for other in linked[1:]:
-        survivor = _join(survivor, other)
+        survivor = join(survivor, other)
         findings.merge_incident(tx, other, survivor.id)
     return _Place(survivor, reopened=reopened, merged=tuple(other.id for other in linked[1:]))
+
+
+def _stays(tx: ControlTx, own_id: str, saved: Saved) -> _Place:
+    """The place of an alert that is where people have put it: its incident, opened again if the alert was."""
+    own = findings.incident_of(tx, own_id)
+    if own.status is IncidentStatus.RESOLVED and saved.reopened:
+        return _Place(replace(own, status=IncidentStatus.ACTIVE), reopened=True)
+    return _Place(own)
 
 
 def _new(tx: ControlTx, alert: Alert) -> Incident:
@@ -102,7 +116,8 @@ def _new(tx: ControlTx, alert: Alert) -> Incident:
     )
 
 
-def _retell(tx: ControlTx, incident_id: str, key: str, follows: str | None) -> None:
+def retell(tx: ControlTx, incident_id: str, key: str, follows: str | None) -> None:
+    """Tell an incident anew from all of its alerts: texts, severity, span, priority, and why each alert is in it."""
     alerts = findings.alerts_of(tx, incident_id)
     story = tell(alerts)
     findings.save_incident(
@@ -116,11 +131,28 @@ def _retell(tx: ControlTx, incident_id: str, key: str, follows: str | None) -> N
             first_activity=story.first_activity,
             last_activity=story.last_activity,
             updated_at=tx.now,
+            priority=weigh(alerts, people_of(tx, alerts)).score,
         ),
         key,
     )
     known = follows or next((a.join_reason.rpartition(" ")[2] for a in alerts if "; follows " in a.join_reason), None)
     findings.explain_joins(tx, join_reasons(alerts, known))
+
+
+def _note(tx: ControlTx, saved: Saved, place: _Place) -> None:
+    """What the activity log tells of it."""
+    incident_id, alert_id = place.incident.id, saved.alert.id
+    if place.is_new:
+        triage.note(tx, EntryKind.OPENED, incident_id=incident_id, detail={"alert": alert_id})
+    for gone in place.merged:
+        triage.note(tx, EntryKind.MERGED, incident_id=incident_id, detail={"gone": gone, "into": incident_id})
+    if place.reopened:
+        triage.note(tx, EntryKind.REOPENED, incident_id=incident_id, detail={"alert": alert_id})
+    if saved.is_new:
+        triage.note(tx, EntryKind.ALERT_JOINED, incident_id=incident_id, alert_id=alert_id)
+    else:
+        count = saved.alert.draft.detail.get("count", 0)
+        triage.note(tx, EntryKind.ALERT_GREW, incident_id=incident_id, alert_id=alert_id, detail={"count": count})
 
 
 def correlate(tx: ControlTx, saved: Sequence[Saved]) -> Correlated:
@@ -132,9 +164,10 @@ def correlate(tx: ControlTx, saved: Sequence[Saved]) -> Correlated:
     for item in sorted(saved, key=lambda s: (s.alert.draft.first_activity, s.alert.id)):
         if not (item.is_new or item.has_grown):
             continue
-        key, draft = correlation_key(item.alert), item.alert.draft
+        draft = item.alert.draft
         place = _place(tx, item)
         value = place.incident
+        key = correlation_key(item.alert) if place.is_new else findings.key_of(tx, value.id)
         # The span decides what the next alert of this batch links to; title and the rest are told once, at the end.
         findings.save_incident(
             tx,
@@ -145,6 +178,7 @@ def correlate(tx: ControlTx, saved: Sequence[Saved]) -> Correlated:
             ),
             key,
         )
+        _note(tx, item, place)
         findings.attach(tx, item.alert.id, value.id)
         follows = place.follows or touched.get(value.id, (key, None))[1]
         touched[value.id] = (key, follows)
@@ -156,7 +190,7 @@ def correlate(tx: ControlTx, saved: Sequence[Saved]) -> Correlated:
         if place.reopened:
             reopened.append(value.id)
     for incident_id, (key, follows) in touched.items():
-        _retell(tx, incident_id, key, follows)
+        retell(tx, incident_id, key, follows)
     gone_ids = {gone for gone, _ in merged}
     return Correlated(
         opened=tuple(i for i in opened if i not in gone_ids),

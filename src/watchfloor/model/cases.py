@@ -37,6 +37,26 @@ class Classification(StrEnum):
     EXPECTED = "informationalExpectedActivity"
 
 
+class Determination(StrEnum):
+    """Graph's determinations: what a classified alert or incident turned out to be."""
+
+    UNKNOWN = "unknown"
+    APT = "apt"
+    MALWARE = "malware"
+    SECURITY_PERSONNEL = "securityPersonnel"
+    SECURITY_TESTING = "securityTesting"
+    UNWANTED_SOFTWARE = "unwantedSoftware"
+    OTHER = "other"
+    MULTI_STAGED_ATTACK = "multiStagedAttack"
+    COMPROMISED_ACCOUNT = "compromisedAccount"
+    PHISHING = "phishing"
+    MALICIOUS_USER_ACTIVITY = "maliciousUserActivity"
+    NOT_MALICIOUS = "notMalicious"
+    NOT_ENOUGH_DATA = "notEnoughDataToValidate"
+    CONFIRMED_ACTIVITY = "confirmedActivity"
+    LINE_OF_BUSINESS = "lineOfBusinessApplication"
+
+
 class EntityKind(StrEnum):
     """What an entity is."""
 
@@ -100,6 +120,12 @@ class Alert:
     incident_id: str | None
     join_reason: str = ""
     """Why this alert is part of its incident, in words fit to show."""
+    classification: Classification = Classification.UNKNOWN
+    determination: Determination = Determination.UNKNOWN
+    assigned_to: str | None = None
+    updated_at: datetime | None = None
+    """When anything of it last changed; None if nothing has since it was raised."""
+    resolved_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +147,37 @@ class Incident:
     assigned_to: str | None = None
     redirect_to: str | None = None
     """The incident that this one was merged into."""
+    determination: Determination = Determination.UNKNOWN
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    """0 to 100: which to look at first; ``detection.priority`` says why."""
+
+
+class EntryKind(StrEnum):
+    """What an entry of an incident's activity log tells."""
+
+    OPENED = "opened"
+    ALERT_JOINED = "alertJoined"
+    ALERT_GREW = "alertGrew"
+    MERGED = "merged"
+    SPLIT = "split"
+    REOPENED = "reopened"
+    CHANGED = "changed"
+    COMMENT = "comment"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseEntry:
+    """One entry of the activity log. ``alert_id``: the alert that it is about, where it is about one.
+
+    ``detail`` of ``changed`` is ``{field: [before, after]}``.
+    """
+
+    id: str
+    incident_id: str | None
+    alert_id: str | None
+    at: datetime
+    actor: str
+    kind: EntryKind
+    text: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)

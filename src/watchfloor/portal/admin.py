@@ -15,7 +15,7 @@ from watchfloor.model.errors import Denied
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
-from watchfloor.portal.soc import ActionBody
+from watchfloor.portal.users import ActionBody
 from watchfloor.portal.views import (
     ActionView,
     AgentDetailView,

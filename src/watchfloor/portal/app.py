@@ -26,6 +26,7 @@ from watchfloor.portal import (
     holds,
     hunting,
     incident_pages,
+    incidents,
     kusto,
     operators,
     pages,
@@ -34,9 +35,9 @@ from watchfloor.portal import (
     problems,
     setup,
     sightings,
-    soc,
     sources,
     traces,
+    users,
 )
 from watchfloor.portal.auth import PUBLIC, Viewer, permit
 from watchfloor.portal.deps import PortalDeps
@@ -50,8 +51,8 @@ from watchfloor.portal.walls import Walls
 __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
-    health.router, auth.router, admin.router, soc.router, decisions.router, policies.router, holds.router,
-    traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
+    health.router, auth.router, admin.router, users.router, incidents.router, decisions.router, policies.router,
+    holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
     sources.router, sightings.router, pipeline.router,
     operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip

@@ -16,13 +16,13 @@ from watchfloor.model.cases import Classification, EntityKind, IncidentStatus
 from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit, read_form
+from watchfloor.portal.case_views import EventView, IncidentDetailView
 from watchfloor.portal.deps import Deps
 from watchfloor.portal.html import Child, Html, h
+from watchfloor.portal.incidents import TriageBody, change, incident_detail, incident_views
 from watchfloor.portal.layout import Column, alarm, badge, csrf, moment, path, section, shell, table, word
 from watchfloor.portal.parts import alert_item, incident_table, record_table
 from watchfloor.portal.problems import status_of
-from watchfloor.portal.soc import TriageBody, incident_detail, incident_views, triage
-from watchfloor.portal.views import EventView, IncidentDetailView
 from watchfloor.response.catalog import ACTIONS
 from watchfloor.storage import cases
 from watchfloor.storage.cases import CaseFilter
@@ -201,7 +201,7 @@ async def triage_incident(
         except ValueError as error:
             raise InputError("not a status or classification.", where="status") from error
         try:
-            triage(deps, viewer, incident_id, body)
+            change(deps, viewer, incident_id, body)
         except NotFound:
             raise
         except InputError as error:

@@ -24,9 +24,9 @@ from watchfloor.portal.admin import agent_detail, counts_by_agent
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.html import Child, Html, h
+from watchfloor.portal.incidents import incident_views
 from watchfloor.portal.layout import Column, alarm, badge, moment, path, section, shell, table, word
 from watchfloor.portal.parts import alert_item, incident_table, record_table
-from watchfloor.portal.soc import incident_views
 from watchfloor.registry import inventory as registry
 from watchfloor.response.catalog import ACTIONS
 from watchfloor.storage import actions, cases

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from watchfloor.portal.case_views import AlertView, IncidentView, RecordView
 from watchfloor.portal.html import Html, h
 from watchfloor.portal.layout import Column, badge, moment, path, table
-from watchfloor.portal.views import AlertView, IncidentView, RecordView
 from watchfloor.response.catalog import ACTIONS
 
 

@@ -6,18 +6,16 @@ token. Above the model and the repositories; routers return these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from watchfloor.detection.story import events_of, join_reasons, tell
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
-from watchfloor.model.cases import Alert, AlertStatus, Classification, Entity, Incident, IncidentStatus
+from watchfloor.model.cases import Alert
 from watchfloor.model.people import RiskLevel
-from watchfloor.model.verdicts import Severity
+from watchfloor.portal.case_views import AlertView, IncidentView, RecordView, alert_view, record_view
 from watchfloor.registry.inventory import AgentDetail, ServerDetail
 from watchfloor.registry.lifecycle import verbs
 from watchfloor.response.catalog import Action
@@ -43,197 +41,7 @@ def page(items: Sequence[T], limit: int, key: str) -> Page[T]:
     return Page[T](items=list(items), next=last)
 
 
-# -- cases --------------------------------------------------------------------------------------------------------
-
-
-class EntityView(BaseModel):
-    """A thing involved, with its role."""
-
-    kind: str
-    id: str
-    name: str
-    role: str
-
-
-def entity_views(entities: Iterable[Entity]) -> list[EntityView]:
-    """Entities as shown."""
-    return [EntityView(kind=e.kind.value, id=e.id, name=e.name, role=e.role.value) for e in entities]
-
-
-class AlertView(BaseModel):
-    """An alert."""
-
-    id: str
-    rule_id: str
-    title: str
-    description: str
-    severity: Severity
-    status: AlertStatus
-    tactic: str
-    attempted_tactic: str
-    techniques: list[str]
-    entities: list[EntityView]
-    evidence: list[str]
-    count: int
-    recommended_actions: list[str]
-    actions: list[str]
-    incident_id: str | None
-    join_reason: str
-    first_activity: datetime
-    last_activity: datetime
-    created_at: datetime
-
-
-def alert_view(alert: Alert) -> AlertView:
-    """An alert as shown."""
-    draft = alert.draft
-    return AlertView(
-        id=alert.id,
-        rule_id=draft.rule_id,
-        title=draft.title,
-        description=draft.description,
-        severity=draft.severity,
-        status=alert.status,
-        tactic=draft.tactic,
-        attempted_tactic=draft.detail.get("attempted_tactic", draft.tactic),
-        techniques=list(draft.techniques),
-        entities=entity_views(draft.entities),
-        evidence=list(draft.evidence),
-        count=draft.detail.get("count", len(draft.evidence)),
-        recommended_actions=list(draft.recommended_actions),
-        actions=list(draft.detail.get("actions", ())),
-        incident_id=alert.incident_id,
-        join_reason=alert.join_reason,
-        first_activity=draft.first_activity,
-        last_activity=draft.last_activity,
-        created_at=alert.created_at,
-    )
-
-
-class EventView(BaseModel):
-    """One event that alerts point to."""
-
-    id: str
-    at: datetime
-    invocation: str
-    action: str
-    user: str
-    agent: str
-    server: str
-    tool: str
-    verdict: str
-    reason: str
-    address: str
-    stopped: bool
-    jailbreak: bool
-
-
-class IncidentView(BaseModel):
-    """An incident in a list."""
-
-    id: str
-    title: str
-    description: str
-    severity: Severity
-    status: IncidentStatus
-    classification: Classification
-    assigned_to: str | None
-    redirect_to: str | None
-    alert_count: int
-    entities: list[EntityView]
-    first_activity: datetime
-    last_activity: datetime
-    created_at: datetime
-    updated_at: datetime
-
-
-class IncidentDetailView(IncidentView):
-    """An incident with its alerts, events and what was done about it."""
-
-    alerts: list[AlertView]
-    events: list[EventView]
-    recommended_actions: list[str]
-    records: list[RecordView]
-
-
-def _incident_fields(incident: Incident, alerts: Sequence[Alert]) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "id": incident.id,
-        "title": incident.title,
-        "description": incident.description,
-        "severity": incident.severity,
-        "status": incident.status,
-        "classification": incident.classification,
-        "assigned_to": incident.assigned_to,
-        "redirect_to": incident.redirect_to,
-        "alert_count": len(incident.alert_ids),
-        "entities": entity_views(incident.entities),
-        "first_activity": incident.first_activity,
-        "last_activity": incident.last_activity,
-        "created_at": incident.created_at,
-        "updated_at": incident.updated_at,
-    }
-    if not incident.title and alerts:
-        # Cut down for a viewer who may see only some of the alerts: its story is told from those alone.
-        story = tell(alerts)
-        fields |= {"title": story.title, "description": story.description, "severity": story.severity}
-    return fields
-
-
-def incident_view(incident: Incident, alerts: Sequence[Alert]) -> IncidentView:
-    """An incident as shown; ``alerts`` are those that the viewer may see."""
-    return IncidentView(**_incident_fields(incident, alerts))
-
-
-def incident_detail_view(
-    incident: Incident, alerts: Sequence[Alert], records: Sequence[ActionRecord], *, with_events: bool
-) -> IncidentDetailView:
-    """An incident with everything that the viewer may see of it."""
-    if not incident.title:
-        reasons = join_reasons(alerts)
-        alerts = [replace(a, join_reason=reasons[a.id]) for a in alerts]
-    advice = dict.fromkeys(
-        text
-        for alert in sorted(alerts, key=lambda a: (-a.draft.severity.rank, a.id))
-        for text in alert.draft.recommended_actions
-    )
-    return IncidentDetailView(
-        **_incident_fields(incident, alerts),
-        alerts=[alert_view(a) for a in sorted(alerts, key=lambda a: (a.draft.first_activity, a.id))],
-        events=[EventView(**event) for event in events_of(alerts)] if with_events else [],
-        recommended_actions=list(advice),
-        records=[record_view(r) for r in records],
-    )
-
-
 # -- response -----------------------------------------------------------------------------------------------------
-
-
-class RecordView(BaseModel):
-    """Proof that something was done."""
-
-    id: str
-    action: str
-    subject: str
-    actor: str
-    status: str
-    detail: dict[str, Any]
-    incident_id: str | None
-    created_at: datetime | None
-
-
-def record_view(record: ActionRecord) -> RecordView:
-    """An action record as shown."""
-    return RecordView(
-        id=record.id,
-        action=record.action,
-        subject=record.subject,
-        actor=record.actor,
-        status=record.status,
-        detail=dict(record.detail),
-        incident_id=record.incident_id,
-        created_at=record.created_at,
-    )
 
 
 class PerformedView(BaseModel):
@@ -546,5 +354,4 @@ def policy_view(policy: PolicyVersion) -> PolicyView:
     return PolicyView.model_validate(policy, from_attributes=True)
 
 
-IncidentDetailView.model_rebuild()
 AgentDetailView.model_rebuild()

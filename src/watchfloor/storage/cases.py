@@ -1,8 +1,9 @@
-"""Alerts and incidents, as people see and triage them.
+"""Alerts and incidents, as people see them.
 
 Below ``response`` and ``portal``, above the tables. What a person may see is decided here, in the query, not by whoever
 renders it: every function that serves a viewer takes the viewer's permissions. It does not know which alerts belong
-together, nor how their story is told; what detection reads and writes is in ``findings``.
+together, nor how their story is told; what detection reads and writes is in ``findings``, what people change in
+``triage``.
 
 INVARIANT: whoever may read only serious alerts receives unresolved high and critical ones and nothing derived from any
 other: an incident is cut down to them, and what is told of it (title, description, why alerts joined) is left empty
@@ -23,13 +24,14 @@ from watchfloor.model.cases import (
     AlertDraft,
     AlertStatus,
     Classification,
+    Determination,
     Entity,
     EntityKind,
     EntityRole,
     Incident,
     IncidentStatus,
 )
-from watchfloor.model.errors import Conflict, InputError, NotFound
+from watchfloor.model.errors import InputError
 from watchfloor.model.people import Permission
 from watchfloor.model.verdicts import Severity
 from watchfloor.storage.schema import alert, alert_entity, incident
@@ -51,6 +53,19 @@ class CaseFilter:
     statuses: Collection[str] = ()
     incident_id: str = ""
     rule_id: str = ""
+    before: str = ""
+    by_priority: bool = False
+    """Incidents with the highest priority first; ``before`` is ``priority:id`` then. For who may see all alerts."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseQuery:
+    """Alerts or incidents by a condition over their columns. Without ``order``: newest first, and ``before`` an id."""
+
+    condition: sa.ColumnElement[bool] | None = None
+    order: tuple[sa.ColumnElement[Any], ...] = ()
+    limit: int = 50
+    skip: int = 0
     before: str = ""
 
 
@@ -81,7 +96,19 @@ def alert_from(row: sa.Row[Any]) -> Alert:
         recommended_actions=tuple(row.recommended_actions),
         detail=row.detail,
     )
-    return Alert(row.id, draft, AlertStatus(row.status), row.created_at, row.incident_id, row.join_reason)
+    return Alert(
+        row.id,
+        draft,
+        AlertStatus(row.status),
+        row.created_at,
+        row.incident_id,
+        row.join_reason,
+        Classification(row.classification),
+        Determination(row.determination),
+        row.assigned_to,
+        row.updated_at,
+        row.resolved_at,
+    )
 
 
 def incident_from(row: sa.Row[Any], alert_ids: tuple[str, ...]) -> Incident:
@@ -100,6 +127,9 @@ def incident_from(row: sa.Row[Any], alert_ids: tuple[str, ...]) -> Incident:
         classification=Classification(row.classification),
         assigned_to=row.assigned_to,
         redirect_to=row.redirect_to,
+        determination=Determination(row.determination),
+        tags=tuple(row.tags or ()),
+        priority=row.priority,
     )
 
 
@@ -155,6 +185,28 @@ def list_alerts(
     return [_for_viewer(alert_from(row), permissions) for row in rows]
 
 
+def find_alerts(tx: ControlTx, permissions: Collection[Permission], asked: CaseQuery) -> list[Alert]:
+    """Alerts that the viewer may see, by a condition."""
+    rows = tx.connection.execute(_asked(sa.select(alert).where(_visible(permissions)), alert, asked))
+    return [_for_viewer(alert_from(row), permissions) for row in rows]
+
+
+def count_alerts(tx: ControlTx, permissions: Collection[Permission], asked: CaseQuery) -> int:
+    """How many alerts there are that ``find_alerts`` would page through."""
+    query = sa.select(sa.func.count()).select_from(alert).where(_visible(permissions))
+    if asked.condition is not None:
+        query = query.where(asked.condition)
+    return tx.connection.execute(query).scalar_one()
+
+
+def _asked(query: sa.Select[Any], table: sa.Table, asked: CaseQuery) -> sa.Select[Any]:
+    if asked.condition is not None:
+        query = query.where(asked.condition)
+    if asked.before:
+        query = query.where(table.c.id < asked.before)
+    return query.order_by(*asked.order, table.c.id.desc()).limit(asked.limit).offset(asked.skip)
+
+
 def find_alert(tx: ControlTx, permissions: Collection[Permission], alert_id: str) -> Alert | None:
     """The alert, or None: one that may not be seen does not exist."""
     query = sa.select(alert).where(_visible(permissions), alert.c.id == alert_id)
@@ -197,6 +249,9 @@ def _cut_down(whole: Incident, visible: Sequence[Alert]) -> Incident:
         classification=Classification.UNKNOWN,
         assigned_to=None,
         redirect_to=None,
+        determination=Determination.UNKNOWN,
+        tags=(),
+        priority=0,
     )
 
 
@@ -237,10 +292,38 @@ def list_incidents(
         query = query.where(incident.c.status.in_(list(filters.statuses)))
     else:
         query = query.where(incident.c.status != IncidentStatus.REDIRECTED.value)
+    order: tuple[sa.ColumnElement[Any], ...] = (incident.c.id.desc(),)
+    if filters.by_priority:
+        order = (incident.c.priority.desc(), *order)
     if filters.before:
-        query = query.where(incident.c.id < filters.before)
-    rows = tx.connection.execute(query.order_by(incident.c.id.desc()).limit(limit)).all()
+        query = query.where(_after(filters))
+    rows = tx.connection.execute(query.order_by(*order).limit(limit)).all()
     return _present(tx, permissions, rows)
+
+
+def find_incidents(tx: ControlTx, asked: CaseQuery) -> list[Incident]:
+    """Incidents by a condition, merged ones as well, for a viewer who may read every alert."""
+    rows = tx.connection.execute(_asked(sa.select(incident), incident, asked)).all()
+    return _present(tx, frozenset({Permission.ALERT_READ}), rows)
+
+
+def count_incidents(tx: ControlTx, asked: CaseQuery) -> int:
+    """How many incidents there are that ``find_incidents`` would page through."""
+    query = sa.select(sa.func.count()).select_from(incident)
+    if asked.condition is not None:
+        query = query.where(asked.condition)
+    return tx.connection.execute(query).scalar_one()
+
+
+def _after(filters: CaseFilter) -> sa.ColumnElement[bool]:
+    """What follows the incident that was seen last, in the order that is asked for."""
+    if not filters.by_priority:
+        return incident.c.id < filters.before
+    priority, colon, incident_id = filters.before.partition(":")
+    if not colon or not priority.isascii() or not priority.isdigit() or len(priority) > 3:
+        raise InputError(f"{filters.before!r} is no place in this order.", where="before", remedy="Give `next` back.")
+    same = sa.and_(incident.c.priority == int(priority), incident.c.id < incident_id)
+    return sa.or_(incident.c.priority < int(priority), same)
 
 
 def find_incident(tx: ControlTx, permissions: Collection[Permission], incident_id: str) -> Incident | None:
@@ -284,76 +367,3 @@ def count_open(tx: ControlTx, permissions: Collection[Permission]) -> dict[Sever
         .group_by(alert.c.severity)
     )
     return {Severity(severity): count for severity, count in tx.connection.execute(query)}
-
-
-# -- triage -------------------------------------------------------------------------------------------------------
-
-_NEXT: Final[dict[IncidentStatus, frozenset[IncidentStatus]]] = {
-    IncidentStatus.ACTIVE: frozenset({IncidentStatus.IN_PROGRESS, IncidentStatus.RESOLVED}),
-    IncidentStatus.IN_PROGRESS: frozenset({IncidentStatus.ACTIVE, IncidentStatus.RESOLVED}),
-    IncidentStatus.RESOLVED: frozenset({IncidentStatus.ACTIVE, IncidentStatus.IN_PROGRESS}),
-    IncidentStatus.REDIRECTED: frozenset(),
-}
-_ALERT_STATUS: Final = {
-    IncidentStatus.ACTIVE: AlertStatus.NEW,
-    IncidentStatus.IN_PROGRESS: AlertStatus.IN_PROGRESS,
-    IncidentStatus.RESOLVED: AlertStatus.RESOLVED,
-}
-
-
-def triage_incident(
-    tx: ControlTx,
-    incident_id: str,
-    *,
-    status: IncidentStatus | None = None,
-    classification: Classification | None = None,
-    assigned_to: str | None = None,
-    comment: str = "",
-) -> Incident:
-    """Change what people decide about an incident; its alerts follow its status. Empty ``assigned_to`` unassigns.
-
-    Raises ``NotFound``, ``Conflict`` for a state that cannot follow, ``InputError`` for resolving unclassified.
-    """
-    row = tx.connection.execute(sa.select(incident).where(incident.c.id == incident_id)).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no incident {incident_id!r}.", where="incident")
-    current = IncidentStatus(row.status)
-    if current is IncidentStatus.REDIRECTED:
-        raise Conflict(f"{incident_id} was merged.", where="incident", remedy=f"Go to {row.redirect_to}.")
-    values: dict[str, Any] = {}
-    if status is not None and status is not current:
-        if status not in _NEXT[current]:
-            raise Conflict(f"an incident that is {current} cannot become {status}.", where="status")
-        values["status"] = status.value
-    if classification is not None and classification.value != row.classification:
-        values["classification"] = classification.value
-    if assigned_to is not None and (assigned_to or None) != row.assigned_to:
-        values["assigned_to"] = assigned_to or None
-    final = values.get("classification", row.classification)
-    if values.get("status") == IncidentStatus.RESOLVED.value and final == Classification.UNKNOWN.value:
-        raise InputError(
-            "an incident is resolved with a classification.",
-            where="classification",
-            remedy=f"One of {', '.join(c.value for c in Classification if c is not Classification.UNKNOWN)}.",
-        )
-    if values:
-        tx.connection.execute(incident.update().where(incident.c.id == incident_id).values(**values, updated_at=tx.now))
-    if "status" in values:
-        tx.connection.execute(
-            alert.update()
-            .where(alert.c.incident_id == incident_id)
-            .values(status=_ALERT_STATUS[IncidentStatus(values["status"])].value)
-        )
-    if values or comment:
-        tx.audit(
-            "incident:triage",
-            f"incident/{incident_id}",
-            {
-                "before": {name: getattr(row, name) for name in values},
-                "after": values,
-                **({"comment": comment} if comment else {}),
-            },
-        )
-    found = find_incident(tx, frozenset(Permission), incident_id)
-    assert found is not None
-    return found

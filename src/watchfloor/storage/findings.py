@@ -96,8 +96,9 @@ def save_draft(tx: ControlTx, draft: AlertDraft) -> Saved:
     if draft.detail.get("count", 0) <= known.draft.detail.get("count", 0):
         return Saved(known, is_new=False, has_grown=False)
     reopened = known.status is AlertStatus.RESOLVED and draft.last_activity > known.draft.last_activity
+    values["updated_at"] = tx.now
     if reopened:
-        values["status"] = AlertStatus.NEW.value
+        values |= {"status": AlertStatus.NEW.value, "resolved_at": None}
     tx.connection.execute(alert.update().where(alert.c.id == known.id).values(**values))
     _index_entities(tx, known.id, draft.entities)
     status = AlertStatus.NEW if reopened else known.status
@@ -163,6 +164,34 @@ def resolved_incident_before(tx: ControlTx, key: str, first: datetime, within: t
     return tx.connection.execute(query).scalar_one_or_none()
 
 
+def merged_by_hand(tx: ControlTx, key: str, first: datetime, last: datetime, within: timedelta) -> str | None:
+    """The open incident of another key that people have merged one of ``key`` into, which this activity would join."""
+    survivor = incident.alias()
+    query = (
+        sa.select(survivor.c.id)
+        .join(incident, incident.c.redirect_to == survivor.c.id)
+        .where(
+            incident.c.correlation_key == key,
+            survivor.c.correlation_key != key,
+            survivor.c.status.in_(OPEN),
+            incident.c.first_activity <= last + within,
+            incident.c.last_activity >= first - within,
+        )
+        .order_by(survivor.c.created_at, survivor.c.id)
+        .limit(1)
+    )
+    return tx.connection.execute(query).scalar_one_or_none()
+
+
+def key_of(tx: ControlTx, incident_id: str) -> str:
+    """What the incident's alerts are joined by. Raises ``NotFound``."""
+    query = sa.select(incident.c.correlation_key).where(incident.c.id == incident_id)
+    key: str | None = tx.connection.execute(query).scalar_one_or_none()
+    if key is None:
+        raise NotFound(f"there is no incident {incident_id!r}.", where="incident")
+    return key
+
+
 def incident_id_of(tx: ControlTx, alert_id: str) -> str | None:
     """The incident that the alert is part of by now, or None."""
     return tx.connection.execute(sa.select(alert.c.incident_id).where(alert.c.id == alert_id)).scalar_one_or_none()
@@ -184,6 +213,12 @@ def alerts_of(tx: ControlTx, incident_id: str) -> list[Alert]:
 def attach(tx: ControlTx, alert_id: str, incident_id: str) -> None:
     """Make the alert part of the incident."""
     tx.connection.execute(alert.update().where(alert.c.id == alert_id).values(incident_id=incident_id))
+
+
+def move_alerts(tx: ControlTx, alert_ids: Iterable[str], incident_id: str) -> None:
+    """Make these alerts part of the incident."""
+    chosen = alert.c.id.in_(list(alert_ids))
+    tx.connection.execute(alert.update().where(chosen).values(incident_id=incident_id, updated_at=tx.now))
 
 
 def explain_joins(tx: ControlTx, reasons: Mapping[str, str]) -> None:
@@ -209,6 +244,9 @@ def save_incident(tx: ControlTx, value: Incident, key: str) -> None:
         "first_activity": value.first_activity,
         "last_activity": value.last_activity,
         "updated_at": value.updated_at,
+        "determination": value.determination.value,
+        "tags": list(value.tags),
+        "priority": value.priority,
     }
     done = tx.connection.execute(incident.update().where(incident.c.id == value.id).values(**values))
     if done.rowcount == 0:

@@ -304,6 +304,9 @@ incident = _table(
     _at("last_activity"),
     _at("created_at"),
     _at("updated_at"),
+    _text("determination", default=sa.text("'unknown'")),
+    sa.Column("tags", sa.JSON, nullable=True),
+    sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0"), index=True),
 )
 alert = _table(
     "alert",
@@ -325,8 +328,26 @@ alert = _table(
     _at("first_activity"),
     _at("last_activity"),
     _at("created_at"),
+    _text("classification", default=sa.text("'unknown'")),
+    _text("determination", default=sa.text("'unknown'")),
+    _text("assigned_to", nullable=True),
+    _at("updated_at", nullable=True),
+    _at("resolved_at", nullable=True),
     sa.UniqueConstraint("rule_id", "dedup_key"),
 )
+case_entry = _table(
+    "case_entry",
+    _id(),
+    sa.Column("incident_id", sa.String(200), nullable=True, index=True),
+    sa.Column("alert_id", sa.String(200), nullable=True, index=True),
+    _at("at"),
+    _text("actor"),
+    _text("kind"),
+    _text("text"),
+    _json("detail"),
+)
+"""What happened to incidents and alerts, and what people wrote about them. Rows are only ever added."""
+
 alert_entity = _table(
     "alert_entity",
     sa.Column("alert_id", sa.String(200), sa.ForeignKey("alert.id"), primary_key=True),
