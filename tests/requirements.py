@@ -83,6 +83,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("telemetry-unmodified", "Agents of Agent 365's SDK, OpenTelemetry and its instrumentations are moved here by variables alone."),
     Claim("telemetry-exactly-once", "Every acknowledged span is stored exactly once, whatever is killed and sent again."),
     Claim("telemetry-quarantine", "A bad span is quarantined with its reason and never takes a neighbour along."),
+    Claim("graph-client-unmodified", "Graph's own client reads, triages and comments on incidents, unmodified."),
+    Claim("incident-containment", "An incident warns until those that it is about are really contained."),
     Claim("manifest-idempotent", "Applying a manifest twice changes nothing the second time."),
     Claim("replay", "Replaying a recorded decision gives the same verdict."),
 )  # fmt: skip

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvicorn
 
 from portal.house import House, open_house
+from watchfloor.portal.app import build_portal
 
 
 @pytest.fixture
@@ -30,15 +34,24 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield opened
 
 
+@contextmanager
+def served(house: House) -> Iterator[str]:
+    """The portal of ``house`` behind a socket, which knows its address and writes it into links."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        app = build_portal(replace(house.deps, public_url=address))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield address
+        server.should_exit = True
+        thread.join(20)
+
+
 @pytest.fixture(scope="module")
 def address(attacked: House) -> Iterator[str]:
     """The portal behind a socket."""
-    config = uvicorn.Config(attacked.app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    with served(attacked) as found:
+        yield found

@@ -22,6 +22,7 @@ from watchfloor.portal import (
     auth,
     decisions,
     exports,
+    graph_cases,
     health,
     holds,
     hunting,
@@ -52,7 +53,7 @@ __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, users.router, incidents.router, decisions.router, policies.router,
-    holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
+    holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph, graph_cases.router,
     sources.router, sightings.router, pipeline.router,
     operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip

@@ -233,6 +233,11 @@ def _json(request: Request, content: Any, status: int = 200, headers: Mapping[st
     return Response(orjson.dumps(content), status, {**named, **(headers or {})}, "application/json")
 
 
+def graph_json(request: Request, content: Any) -> Response:
+    """An answer of Graph's door, with the ids that its clients log."""
+    return _json(request, content)
+
+
 def _door(request: Request) -> str:
     """Which of the two doors the request came through; empty for neither."""
     tags = getattr(request.scope.get("route"), "tags", ())
@@ -258,8 +263,8 @@ def error_answer(request: Request, error: WatchfloorError) -> Response | None:
     if not door:
         return None
     status, code, graph_code = next(row[1:] for row in _STATUS if isinstance(error, row[0]))
-    if isinstance(error, NotFound) and request.method == "GET":
-        status, code = 404, "NotFound"
+    if isinstance(error, NotFound) and (request.method == "GET" or door == GRAPH):
+        status, code, graph_code = 404, "NotFound", "NotFound"
     headers = {}
     if status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "retry_after", 1.0))))
