@@ -61,6 +61,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("sdk-fails-closed", "A tool that the SDK guards does not run without a complete answer that says allow or redact."),
     Claim("sdk-provenance", "Through the SDK the guard knows the user's words and every result, and knows when it does not."),
     Claim("sdk-hook", "Claude Code's tools run only if the hook asked the guard and was not refused; a hook that fails blocks."),
+    Claim("sdk-adapters", "In LangChain, OpenAI's Agents SDK and Microsoft Agent Framework no tool runs that the guard did not allow."),
     Claim("sdk-wheel", "The SDK is a wheel of its own that needs nothing of Watchfloor's server."),
     # -- other doors ----------------------------------------------------------------------------------------------
     Claim("agent365-tooling", "Agent 365's tooling SDK, unchanged, lists its tool servers from us and calls them through the gateway."),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,3 +27,27 @@ def install(wheel: Path, site: Path) -> Path:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*command, "--no-index", "--target", str(site), str(wheel)], check=True, capture_output=True)
     return site
+
+
+AGENTS = ROOT / ".venv-agents"
+"""The frameworks' environment (`make agents`), which has nothing of Watchfloor's."""
+
+
+def need_agents() -> None:
+    """Skip where the frameworks are not installed; in CI they must be."""
+    if not (AGENTS / ".complete").exists():
+        if os.environ.get("CI"):
+            pytest.fail("the agents are not installed: make agents")
+        pytest.skip("make agents")
+
+
+def agent(program: Path, site: Path, home: Path, *arguments: str, **variables: str) -> tuple[list[str], dict[str, Any]]:
+    """How ``program`` is run in the frameworks' environment: the command, and what else a process is made with."""
+    environment = {"HOME": str(home), "LANG": "C.UTF-8", "PATH": os.defpath, "PYTHONPATH": str(site), **variables}
+    return [str(AGENTS / "bin" / "python"), str(program), *arguments], {"env": environment, "cwd": str(home)}
+
+
+def printed(status: int | None, out: bytes, err: bytes) -> Any:
+    """The JSON that a program ended with."""
+    assert status == 0, err.decode()
+    return json.loads(out)

@@ -6,7 +6,6 @@ A tool runs unless the command denies it or ends with status 2; ``Claude`` below
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import shlex
@@ -19,16 +18,9 @@ from typing import Any
 import pytest
 
 from gateway.world import SERVER, World
-from sdk.installed import ROOT, build_wheel, install
+from sdk.installed import ROOT
 from sdk.test_guard import BROKEN, LURE, REDACTING, SECRET, THIEF, answering
 from watchfloor import content
-from watchfloor_sdk import AsyncGuard, Held
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("wheel")
-    return install(build_wheel(directory), directory / "site")
 
 
 class Claude:
@@ -122,15 +114,12 @@ async def test_a_held_call_is_denied_with_the_way_to_go_on_and_runs_once_when_ap
     await claude.prompt("Pay x 5000.0")
     assert await claude.call("pay", payment) == "denied"
     assert "hold_" in claude.said[-1] and "very same call again" in claude.said[-1]
-    first = world.records("ToolCallDecided")[-1]["HoldId"]
+    first = world.records("ToolCallDecided")[-1]
     assert await claude.call("pay", payment) == "denied"
-    assert world.records("ToolCallDecided")[-1]["HoldId"] == first, "the retry token is remembered"
+    assert world.records("ToolCallDecided")[-1]["HoldId"] == first["HoldId"], "the retry token is remembered"
     (note,) = (Path(claude.environment["HOME"]) / ".local/state/watchfloor-hook").iterdir()
     assert stat.S_IMODE(note.stat().st_mode) == 0o600
-    async with AsyncGuard(world.url, SERVER, world.token(), conversation_id="s-1") as guard:
-        with pytest.raises(Held) as caught:
-            await guard.decide("pay", payment, retry_token=note.read_text())
-    world.approve(dataclasses.asdict(caught.value.hold))
+    world.approve(json.loads(first["AdditionalFields"])["hold"])
     assert await claude.call("pay", payment) == "ran"
     assert await claude.call("pay", payment) == "denied"
     assert len(claude.ran) == 1

@@ -114,11 +114,11 @@ class AsyncGuard:
             retry_token=retry_token,
             server=server,
         )
-        return await self._drive(self.wire.decide(call))
+        return await self.drive(self.wire.decide(call))
 
     async def complete(self, decision: Decision, *, status: str = "ok", result: Any = UNTOLD) -> bool:
         """See ``Guard.complete``."""
-        return await self._drive(self.wire.complete(decision, status, result))
+        return await self.drive(self.wire.complete(decision, status, result))
 
     async def observe(
         self,
@@ -130,11 +130,11 @@ class AsyncGuard:
         server: str | None = None,
     ) -> None:
         """See ``Guard.observe``."""
-        await self._drive(self.wire.observe(user_turns, tool, result, conversation_id=conversation_id, server=server))
+        await self.drive(self.wire.observe(user_turns, tool, result, conversation_id=conversation_id, server=server))
 
     async def tools(self, definitions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """See ``Guard.tools``."""
-        return await self._drive(self.wire.tools(definitions))
+        return await self.drive(self.wire.tools(definitions))
 
     async def wait_for_approval(self, held: Held, *, timeout: float, every: float = 5.0) -> Decision:
         """See ``Guard.wait_for_approval``."""
@@ -143,7 +143,7 @@ class AsyncGuard:
             await asyncio.sleep(pause(left, every, attempt))
             attempt += 1
             try:
-                return await self._drive(self.wire.decide(held.again))
+                return await self.drive(self.wire.decide(held.again))
             except Held as again:
                 held = again
             except Blocked as blocked:
@@ -219,7 +219,8 @@ class AsyncGuard:
                 raise
             return await self.wait_for_approval(held, timeout=self.hold_seconds)
 
-    async def _drive(self, steps: Steps[T]) -> T:
+    async def drive(self, steps: Steps[T]) -> T:
+        """Carry out what ``protocol.py`` asks for, within the deadline."""
         until = time.monotonic() + self.deadline
         try:
             command = next(steps)

@@ -152,7 +152,7 @@ class Guard:
             retry_token=retry_token,
             server=server,
         )
-        return self._drive(self.wire.decide(call))
+        return self.drive(self.wire.decide(call))
 
     def complete(self, decision: Decision, *, status: str = "ok", result: Any = UNTOLD) -> bool:
         """Tell how an allowed call ended (``ok``, ``error``, ``cancelled``, ``timeout``) and what it answered.
@@ -160,7 +160,7 @@ class Guard:
         Whether the gateway knows now. It never raises for the gateway's sake: a result that could not be told is told
         as lost before the next decision of the conversation, which is then judged more strictly.
         """
-        return self._drive(self.wire.complete(decision, status, result))
+        return self.drive(self.wire.complete(decision, status, result))
 
     def observe(
         self,
@@ -172,11 +172,11 @@ class Guard:
         server: str | None = None,
     ) -> None:
         """Tell what the user said, or what a tool answered that was not asked about. Raises ``Unavailable``."""
-        self._drive(self.wire.observe(user_turns, tool, result, conversation_id=conversation_id, server=server))
+        self.drive(self.wire.observe(user_turns, tool, result, conversation_id=conversation_id, server=server))
 
     def tools(self, definitions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Those of these definitions (as in MCP's ``tools/list``) that the agent may see. Raises ``Unavailable``."""
-        return self._drive(self.wire.tools(definitions))
+        return self.drive(self.wire.tools(definitions))
 
     def wait_for_approval(self, held: Held, *, timeout: float, every: float = 5.0) -> Decision:
         """Ask every ``every`` seconds, until an operator has approved, declined (``Blocked``), or ``timeout`` is over.
@@ -188,7 +188,7 @@ class Guard:
             time.sleep(pause(left, every, attempt))
             attempt += 1
             try:
-                return self._drive(self.wire.decide(held.again))
+                return self.drive(self.wire.decide(held.again))
             except Held as again:
                 held = again
             except Blocked as blocked:
@@ -265,7 +265,8 @@ class Guard:
                 raise
             return self.wait_for_approval(held, timeout=self.hold_seconds)
 
-    def _drive(self, steps: Steps[T]) -> T:
+    def drive(self, steps: Steps[T]) -> T:
+        """Carry out what ``protocol.py`` asks for, within the deadline."""
         until = time.monotonic() + self.deadline
         try:
             command = next(steps)

@@ -40,6 +40,8 @@ def no_answer(error: Exception) -> NoAnswer:
     """``error`` of httpx in words that name no header and no body."""
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return NoAnswer("it took too long", is_timeout=True)
+    if isinstance(error, httpx.ConnectError):
+        return NoAnswer("it cannot be reached")
     return NoAnswer(f"{type(error).__name__}")
 
 
