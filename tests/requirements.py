@@ -70,6 +70,13 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("ext-authz-refused", "Through Envoy, a call that is not allowed never reaches the tool server; without an answer, none does."),
     Claim("ext-authz-verbatim", "A body that goes on as it came passes only if no common parser reads anything else in it."),
     Claim("ext-authz-unseen", "Where the gateway sees no answers, a conversation counts as one that is not fully known."),
+    # -- held calls -----------------------------------------------------------------------------------------------
+    Claim("hold-once", "An approved call goes out once: not on two workers, not on two hosts, not after a death."),
+    Claim("hold-exact", "An approval lets out the very call that was approved; changed, declined, revoked or expired ones stay."),
+    Claim("hold-own", "Nobody answers a call made for them, nor one of an agent that they made or own."),
+    Claim("hold-delegation", "The right to answer is lent for a time, and lends nothing that the lender could not do."),
+    Claim("hold-fatigue", "An agent that asks too often is refused instead of held, and an alert says so."),
+    Claim("hold-hunting", "Everything that happens to a hold is a row that can be hunted in, once."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

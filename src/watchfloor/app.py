@@ -25,6 +25,7 @@ from watchfloor.model.errors import InputError
 from watchfloor.portal.app import build_portal
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
+from watchfloor.response.holds import AskLimits
 from watchfloor.settings import Settings
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.audit_files import Checkpoints
@@ -114,6 +115,7 @@ def build_server(settings: Settings) -> Server:
             log,
             key_sets=tokens.key_sets,
             stream=partial(stream_to_all, control, activity, sinks),
+            ask_limits=AskLimits(settings.holds_per_agent_hour, settings.holds_per_approver_hour),
             own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
         )
     )

@@ -26,6 +26,7 @@ from watchfloor.identity.providers import KeySets
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.registry import pinning, policies, sightings, snapshots
 from watchfloor.response import holds
+from watchfloor.response.hold_events import publish_hold_events
 from watchfloor.storage import people
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.control import SqlControlStore, utc_now
@@ -53,6 +54,8 @@ class JobContext:
     tenant: str = "default"
     own_urls: Sequence[str] = ()
     """Where agents reach the gateway."""
+    ask_limits: holds.AskLimits = field(default_factory=holds.AskLimits)
+    """How often operators are asked about held calls."""
     ruleset: Ruleset = field(default_factory=shipped)
     now: Callable[[], datetime] = utc_now
 
@@ -75,13 +78,19 @@ def run_detection(context: JobContext) -> None:
 
 def create_holds_from_events(context: JobContext) -> None:
     """Ask operators about calls that were held."""
-    while holds.create_holds(context.control, context.activity) >= holds.BATCH:
+    while holds.create_holds(context.control, context.activity, context.ask_limits) >= holds.BATCH:
         pass
 
 
 def expire_holds(context: JobContext) -> None:
     """Close holds that nobody answered, and forget answers that can no longer be used."""
     holds.expire_holds(context.control)
+
+
+def publish_holds(context: JobContext) -> None:
+    """Write down what happened to held calls, so that it can be hunted in."""
+    while publish_hold_events(context.control, context.log, context.tenant) >= holds.BATCH:
+        pass
 
 
 def record_policy_sets(context: JobContext) -> None:
@@ -165,6 +174,7 @@ JOBS: Final = (
     Job(run_detection, 1),
     Job(create_holds_from_events, 1),
     Job(expire_holds, 5),
+    Job(publish_holds, 1),
     Job(record_policy_sets, 60),
     Job(refresh_tool_lists, 300),
     Job(watch_tools, 60),

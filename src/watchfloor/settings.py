@@ -57,6 +57,12 @@ class Settings:
     drain_seconds: float = _setting(10.0, "How long a stopping worker waits for calls in flight.")
     token_seconds: int = _setting(600, "Lifetime of gateway tokens, at most 600.")
     hold_seconds: int = _setting(900, "How long a held call waits for an operator.")
+    holds_per_agent_hour: int = _setting(
+        20, "Held calls of one agent for one user that operators are asked about within an hour; more are refused."
+    )
+    holds_per_approver_hour: int = _setting(
+        60, "Held calls that the same approvers are asked about within an hour; more are refused."
+    )
 
     store_memory: str = _setting("2GB", "Memory limit of the event store.")
     hot_days: int = _setting(7, "Days that events stay in the event store proper.")
@@ -174,6 +180,8 @@ _BOUNDS = (
     ("lease_seconds", 0.2, 60.0),
     ("token_seconds", 30, 600),
     ("hold_seconds", 10, 86_400),
+    ("holds_per_agent_hour", 1, 10_000),
+    ("holds_per_approver_hour", 1, 100_000),
     ("max_body_bytes", 1024, 256 * 1024 * 1024),
     ("hot_days", 1, 3650),
     ("cold_days", 1, 36_500),

@@ -52,7 +52,7 @@ async def test_a_held_call_is_allowed_once_when_an_operator_approved_it(world: W
     world.approve(held["hold"])
     token = held["hold"]["retry_token"]
     assert (await ask(world, "pay", payment, retry_token=token)).json()["verdict"] == "allow"
-    assert (await ask(world, "pay", payment, retry_token=token)).json()["verdict"] == "hold"
+    assert (await ask(world, "pay", payment, retry_token=token)).json()["reasons"] == ["hold_used"]
     assert token not in json.dumps(world.records())
 
 
@@ -143,10 +143,11 @@ async def test_every_recorded_decision_can_be_taken_again(world: World) -> None:
     await ask(world, "lookup", {"key": "k"})
     await ask(world, "send_email", {"to": ["x@evil.example"]}, user_turns=["send it"])
     await ask(world, "pay", {"amount": 9000.0, "to": "x"}, retry_token="made-up")
+    await ask(world, "pay", {"amount": 9000.0, "to": "x"})
     policies = PolicySet.build([PolicyFacts(body["id"], 1, body) for body in POLICIES.values()])
     rows = {r["InvocationId"]: r for r in world.records("ToolCallDecided")}
     contents = {r["InvocationId"]: r["Content"] for r in world.records("content")}
-    assert [r["Verdict"] for r in rows.values()] == [Effect.ALLOW, Effect.BLOCK, Effect.HOLD]
+    assert [r["Verdict"] for r in rows.values()] == [Effect.ALLOW, Effect.BLOCK, Effect.BLOCK, Effect.HOLD]
     for invocation, row in rows.items():
         verdict = replay(contents[invocation], row["Facts"], policies)
         assert (verdict.effect.value, verdict.input_hash) == (row["Verdict"], row["InputHash"])

@@ -133,7 +133,7 @@ async def test_a_held_call_goes_out_once_after_an_operator_approved_it(world: Wo
         assert text_of(await client.call_tool("pay", payment, meta=meta)) == "paid"
         with pytest.raises(MCPError) as again:
             await client.call_tool("pay", payment, meta=meta)
-        assert again.value.error.code == -32091 and again.value.error.data["hold"]["id"] != hold["id"]
+        assert again.value.error.code == -32090 and again.value.error.data["code"] == "hold_used"
     assert world.tools.journal == [("pay", payment)]
     released = [r for r in world.records("ToolCallDecided") if r["Verdict"] == "allow"]
     assert [r["HoldId"] for r in released] == [hold["id"]]

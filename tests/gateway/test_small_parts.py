@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -74,27 +73,39 @@ def test_no_text_of_somebody_else_opens(text: str) -> None:
     assert Seal(b"k" * 32, "test").open(text, "holder") is None
 
 
-def holds(directory: Path) -> Holds:
-    return Holds(Seal(b"k" * 32, "holds"), directory, timedelta(minutes=5))
+def holds(most: int = 20) -> Holds:
+    return Holds(Seal(b"k" * 32, "holds"), timedelta(minutes=5), most)
 
 
-def test_a_hold_is_found_again_with_its_payload_and_by_its_caller_only(tmp_path: Path) -> None:
-    made = holds(tmp_path).create("hash", "agent", "user", NOW)
-    found = holds(tmp_path).find(made.retry_token, "hash", "agent", "user")
+def test_a_retry_token_is_good_for_its_agent_and_user_only_and_names_its_payload() -> None:
+    made = holds().create("hash", "agent", "user", NOW)
+    found = holds().open(made.retry_token, "agent", "user")
     assert found == made and made.expires_at == NOW + timedelta(minutes=5)
-    for other in (("hash2", "agent", "user"), ("hash", "agent2", "user"), ("hash", "agent", None)):
-        assert holds(tmp_path).find(made.retry_token, *other) is None
+    for other in (("agent2", "user"), ("agent", "user2"), ("agent", None), ("", "agentuser")):
+        assert holds().open(made.retry_token, *other) is None
+    assert holds().open(made.retry_token[:-1], "agent", "user") is None
 
 
-def test_an_approval_is_claimed_once_by_whichever_worker_comes_first(tmp_path: Path) -> None:
-    first, second = holds(tmp_path / "holds"), holds(tmp_path / "holds")
-    assert first.claim("hold_1") and not second.claim("hold_1") and not first.claim("hold_1")
-    first.give_back("hold_1")
-    assert second.claim("hold_1")
-    second.sweep(NOW - timedelta(days=9000))
-    assert not first.claim("hold_1")
-    second.sweep(NOW + timedelta(days=9000))
-    assert first.claim("hold_1")
+def test_a_hold_of_the_same_call_is_found_until_it_is_answered_or_expires() -> None:
+    mine = holds()
+    made = mine.create("hash", "agent", "user", NOW)
+    assert mine.find("hash", NOW, {}, {}) == (made.id, made.expires_at)
+    assert mine.find("hash", NOW, {}, {made.id}) is None
+    assert mine.find("hash", made.expires_at, {}, {}) is None
+    assert mine.find("other", NOW, {}, {}) is None
+    elsewhere = ("hold_elsewhere", NOW + timedelta(minutes=1))
+    assert mine.find("hash", NOW, {"hash": elsewhere}, {}) == elsewhere
+    assert mine.named(made.id, made.expires_at, "hash", "agent", "user") == made
+
+
+def test_an_agent_that_asks_too_often_is_limited_until_the_first_question_is_an_hour_old() -> None:
+    mine = holds(most=3)
+    for minute in range(3):
+        assert mine.limited_until("agent", "user", NOW) is None
+        mine.create(f"hash {minute}", "agent", "user", NOW + timedelta(minutes=minute))
+    assert mine.limited_until("agent", "user", NOW + timedelta(minutes=30)) == NOW + timedelta(hours=1)
+    assert mine.limited_until("agent", "other", NOW) is None
+    assert mine.limited_until("agent", "user", NOW + timedelta(hours=1)) is None
 
 
 @pytest.mark.parametrize(

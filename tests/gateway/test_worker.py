@@ -166,6 +166,38 @@ async def test_workers_share_a_port_and_an_approval_is_used_once_among_them(work
     assert world.tools.journal == [("pay", payment)]
 
 
+@pytest.mark.claim("hold-once")
+async def test_a_death_between_approval_and_use_loses_nothing_and_one_during_the_call_doubles_nothing(
+    workers: Workers,
+) -> None:
+    world = workers.world
+    everything = {"title": "Wait", "effect": "hold", "scope": {"tools": ["wait"]}, "when": "true", "message": "Wait."}
+    world.policy({"id": "hold-wait", **everything})
+    first = await workers.start()
+    await workers.ready()
+    hold = (await world.call("wait", {}))["error"]["data"]["hold"]
+    world.approve(hold)
+    meta = {"dev.watchfloor/retry-token": hold["retry_token"]}
+    first.kill()
+    await first.wait()
+    assert world.tools.journal == []
+
+    second = await workers.start()
+    await workers.ready()
+    running = asyncio.create_task(world.call("wait", {}, meta=meta))
+    await eventually(lambda: world.tools.journal, "arrival at the tool")
+    second.kill()
+    await second.wait()
+    with pytest.raises(httpx.HTTPError):
+        await running
+
+    await workers.start()
+    await workers.ready()
+    again = await asyncio.gather(*(world.call("wait", {}, meta=meta) for _ in range(5)))
+    assert {a["error"]["data"]["code"] for a in again} == {"hold_used"}
+    assert world.tools.journal == [("wait", {})]
+
+
 async def test_with_a_full_disk_nothing_goes_out_until_there_is_room_again(workers: Workers) -> None:
     world = workers.world
     process = await workers.start()

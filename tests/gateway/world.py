@@ -49,6 +49,7 @@ from watchfloor.model.facts import (
     UserFacts,
 )
 from watchfloor.model.pins import tool_hash
+from watchfloor.storage.claims import Claims
 from watchfloor.storage.control import SqlControlStore
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.projection import ProjectionReader
@@ -312,7 +313,7 @@ class World:
         config = GatewayConfig(
             base_url=self.url,
             issuer=self.issuer,
-            holds_directory=self.data / "run" / "holds",
+            run_directory=self.data / "run",
             **(defaults | self.config),
         )
         return Gateway(
@@ -322,6 +323,7 @@ class World:
                 open_epoch=lambda: EpochFile.open(self.data / "epoch"),
                 unseal=self.vault.unseal,
                 derive=self.vault.derive,
+                claims=Claims.open(f"sqlite:///{self.data / 'control.db'}"),
                 spool=self.spool,
                 spool_waiting=self.spool.waiting,
                 wait_durable=self.wait_durable,

@@ -193,7 +193,8 @@ def test_reasons_of_every_kind_have_a_documented_code() -> None:
     seen = {code for code, _ in REFUSALS} | {
         "arguments_unreadable", "content_unreadable", "detector", "untraced_argument", "policy", "policy_error",
         "rate_exceeded", "held",
-        "hold_expired", "internal_error", "not_recorded",
+        "hold_expired", "hold_limit", "hold_used", "hold_revoked", "retry_token_invalid", "internal_error",
+        "not_recorded",
     }  # fmt: skip
     assert seen == set(CODES)
 

@@ -66,10 +66,11 @@ def gateway(
         GatewayConfig(
             base_url=settings.effective_gateway_url,
             issuer=settings.issuer,
-            holds_directory=data / "run" / "holds",
+            run_directory=data / "run",
             worker_id=worker_id,
             lease_seconds=settings.lease_seconds,
             hold_seconds=settings.hold_seconds,
+            holds_per_agent_hour=settings.holds_per_agent_hour,
             max_body_bytes=settings.max_body_bytes,
             spool_max_bytes=settings.spool_max_bytes,
             allowed_origins=frozenset(allow_origin),

@@ -52,6 +52,10 @@ PUBLIC_MESSAGES: Final[dict[str, str]] = {
     "rate_exceeded": "The agent calls more often than it may.",
     "held": "The call waits for the approval of an operator. Make it again with the retry token.",
     "hold_expired": "The approval has expired. The call waits for a new one; make it again with the retry token.",
+    "hold_limit": "Operators were asked about this agent too often of late. Make the call again in an hour.",
+    "hold_used": "The approval was used already. To make the call once more, make it without the retry token.",
+    "hold_revoked": "The approval of this call was taken back.",
+    "retry_token_invalid": "The retry token is not this agent's and user's. Make the call without it.",
     "internal_error": "The call was refused because of an internal error.",
     "not_recorded": "The call was refused because its decision could not be recorded.",
 }

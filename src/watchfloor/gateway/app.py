@@ -20,6 +20,7 @@ import orjson
 
 from watchfloor.gateway import asgi
 from watchfloor.gateway.agent365.http import Agent365Door
+from watchfloor.gateway.approvals import Approvals, Claims
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
 from watchfloor.gateway.conversations import Conversations
 from watchfloor.gateway.decide import DecideDoor
@@ -53,13 +54,15 @@ class GatewayConfig:
 
     base_url: str
     issuer: str
-    holds_directory: Path
+    run_directory: Path
+    """Shared by the workers of this host."""
     conversations_directory: Path | None = None
-    """Shared by the workers of this host; beside ``holds_directory`` unless said."""
+    """Shared by the workers of this host; in ``run_directory`` unless said."""
     worker_id: str = "gateway-0"
     tenant: str = "default"
     lease_seconds: float = 5.0
     hold_seconds: float = 900.0
+    holds_per_agent_hour: int = 20
     max_body_bytes: int = 4 * 1024 * 1024
     spool_max_bytes: int = 256 * 1024 * 1024
     allowed_origins: frozenset[str] = frozenset()
@@ -73,7 +76,8 @@ class GatewayConfig:
 class Outside:
     """What a worker stands on. The openers are called again after a failure, so they must not need a restart.
 
-    ``unseal`` opens a stored credential, ``derive`` gives a key for a purpose: both are the vault's.
+    ``unseal`` opens a stored credential, ``derive`` gives a key for a purpose: both are the vault's. ``claims`` takes
+    the one use of an approval, among all workers of all hosts.
     ``spool_waiting`` says how many records and bytes wait for the event log. ``wait_durable`` is set where
     side-effecting calls wait for the disk.
     """
@@ -82,6 +86,7 @@ class Outside:
     open_epoch: Callable[[], Epoch]
     unseal: Callable[[str, str], bytes]
     derive: Callable[[str], bytes]
+    claims: Claims
     spool: Spool
     spool_waiting: Callable[[], tuple[int, int]]
     wait_durable: Callable[[], Awaitable[None]] | None = None
@@ -103,14 +108,14 @@ class Gateway:
             unseal=outside.unseal,
             lease_seconds=config.lease_seconds,
         )
-        self._holds = Holds(
+        holds = Holds(
             Seal(outside.derive("gateway holds"), "retry token"),
-            config.holds_directory,
             timedelta(seconds=config.hold_seconds),
+            config.holds_per_agent_hour,
         )
         self._conversations = Conversations(
             ConversationFiles(
-                config.conversations_directory or config.holds_directory.with_name("conversations"),
+                config.conversations_directory or config.run_directory / "conversations",
                 hashlib.sha256(outside.derive("gateway conversations")).digest(),
             )
         )
@@ -118,7 +123,7 @@ class Gateway:
             state=self.state,
             verifier=TokenVerifier(config.issuer, base_url),
             credentials=Credentials(config.issuer, self.state.secret),
-            holds=self._holds,
+            approvals=Approvals(self.state, holds, outside.claims),
             recorder=Recorder(config.tenant, config.worker_id),
             spool=outside.spool,
             conversations=self._conversations,
@@ -287,7 +292,6 @@ class Gateway:
                     self._flights.recheck()
                 if loop.time() - swept > _SWEEP_SECONDS:
                     swept = loop.time()
-                    self._holds.sweep(self._now())
                     self._conversations.sweep()
             except Exception:  # the tick must outlive whatever goes wrong in it
                 _LOG.exception("keeping state fresh failed")

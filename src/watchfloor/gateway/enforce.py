@@ -22,23 +22,24 @@ from typing import Any, Final, Protocol
 
 from watchfloor.gateway import admission
 from watchfloor.gateway.answers import Refusal, RefusalKind
+from watchfloor.gateway.approvals import Approvals, Found, Presented
 from watchfloor.gateway.calls import Admission, CallRequest, Permit
 from watchfloor.gateway.conversations import Conversations
 from watchfloor.gateway.counters import Activity
-from watchfloor.gateway.holds import Hold, Holds
+from watchfloor.gateway.holds import Hold
 from watchfloor.gateway.metrics import Metrics
 from watchfloor.gateway.minting import Credentials, NoCredential
 from watchfloor.gateway.records import Recorder
 from watchfloor.gateway.refusals import Allowance
 from watchfloor.gateway.state import State, Unusable
 from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError, TokenVerifier
-from watchfloor.guard import codec, redact
+from watchfloor.guard import redact
 from watchfloor.guard.context import Context
 from watchfloor.guard.engine import decide
 from watchfloor.guard.provenance.cards import strictness_of
 from watchfloor.guard.provenance.conversation import ToolResult
 from watchfloor.guard.provenance.trace import Trace, trace, untraced
-from watchfloor.model.activity import Approval, Invocation
+from watchfloor.model.activity import Invocation
 from watchfloor.model.agents import PinState, Scope, ToolEffect
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.facts import Facts, ToolFacts
@@ -62,15 +63,14 @@ class _Judged:
     """What came of judging one call."""
 
     __slots__ = (
-        "approval",
         "authorization",
-        "claimed",
         "conversation",
         "facts",
+        "found",
         "invocation",
         "is_named",
         "micros",
-        "pending",
+        "released_by",
         "trace",
         "verdict",
     )
@@ -80,9 +80,8 @@ class _Judged:
 
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
-        self.pending: Hold | None = None
-        self.approval: Approval | None = None
-        self.claimed: str | None = None
+        self.found = Found()
+        self.released_by: str | None = None
         self.authorization: str | None = None
         self.micros = 0.0
         self.conversation = ""
@@ -99,7 +98,7 @@ class Enforcer:
         state: State,
         verifier: TokenVerifier,
         credentials: Credentials,
-        holds: Holds,
+        approvals: Approvals,
         recorder: Recorder,
         spool: Spool,
         conversations: Conversations,
@@ -110,7 +109,7 @@ class Enforcer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state, self.metrics = state, metrics
-        self._verifier, self._credentials, self._holds = verifier, credentials, holds
+        self._verifier, self._credentials, self._approvals = verifier, credentials, approvals
         self._recorder, self._spool, self._tenant = recorder, spool, tenant
         self._conversations = conversations
         self._wait_durable, self._now, self._clock = wait_durable, now, clock
@@ -222,8 +221,21 @@ class Enforcer:
     async def decide(self, request: CallRequest) -> Permit:
         """Decide, record, and only then permit. Raises ``Refusal``."""
         started = self._clock()
+        if request.retry_token is None:
+            return await self._permit(request, started, None)
+        self._require_state()
+        presented = await self._approvals.present(
+            request.retry_token, lambda: self._invocation(request, "", self._now())
+        )
         try:
-            permit = self._decide(request, started)
+            return await self._permit(request, started, presented)
+        except BaseException:  # the call does not go out, so its approval may be used after all
+            await self._approvals.give_back(presented)
+            raise
+
+    async def _permit(self, request: CallRequest, started: float, presented: Presented | None) -> Permit:
+        try:
+            permit = self._decide(request, started, presented)
         except Refusal:
             raise
         except Exception as error:  # INVARIANT: no answer is never an allow
@@ -235,11 +247,11 @@ class Enforcer:
             await self._until_durable(permit)
         return permit
 
-    def _decide(self, request: CallRequest, started: float) -> Permit:
+    def _decide(self, request: CallRequest, started: float, presented: Presented | None) -> Permit:
         self._require_state()
-        judged = self._judge(request, started)
+        judged = self._judge(request, started, presented)
         invocation, verdict = judged.invocation, judged.verdict
-        hold = self._hold_for(judged) if verdict.effect is Effect.HOLD else None
+        hold = self._approvals.hold(invocation, judged.found) if verdict.effect is Effect.HOLD else None
         try:
             policies = self.state.policies
             entries = self._recorder.decision(
@@ -247,7 +259,7 @@ class Enforcer:
                 judged.facts,
                 verdict,
                 hold=hold,
-                released_by=judged.claimed,
+                released_by=judged.released_by,
                 decision_us=judged.micros,
                 trace=judged.trace,
                 fragments=None if policies is None else policies.fragments,
@@ -257,8 +269,6 @@ class Enforcer:
             self._ends.clear()
         except Exception as error:
             # INVARIANT: what is not on record does not go out, whatever the verdict was.
-            if judged.claimed is not None:
-                self._holds.give_back(judged.claimed)
             self.metrics.unrecorded += 1
             if not isinstance(error, Unavailable):
                 _LOG.exception("a decision could not be written down")
@@ -290,17 +300,13 @@ class Enforcer:
             judged.is_named,
         )
 
-    def _judge(self, request: CallRequest, started: float) -> _Judged:
+    def _judge(self, request: CallRequest, started: float, presented: Presented | None) -> _Judged:
         """The verdict on a call, with everything that it was based on."""
         state, token = self.state, request.token
         now = self._now()
-        invocation = self._invocation(request, new_id("inv"), now)
+        invocation = self._invocation(request, presented.invocation_id if presented else new_id("inv"), now)
         judged = _Judged(invocation)
-        if request.retry_token is not None:
-            fingerprint = codec.payload_hash(invocation)
-            judged.pending = self._holds.find(request.retry_token, fingerprint, token.agent_id, token.user_id)
-            if judged.pending is not None:
-                judged.approval = state.approvals.get(judged.pending.id)
+        judged.found = self._approvals.find(invocation, presented)
         pseudo = None
         if request.pseudo_effect is not None:
             pseudo = ToolFacts(token.server_id, request.tool, request.pseudo_effect, PinState.PINNED)
@@ -312,20 +318,15 @@ class Enforcer:
             request.tool,
             now,
             self._activity.observe(token.agent_id, token.server_id, request.tool, started),
-            judged.approval,
+            judged.found.approval,
             pseudo,
             token.may_write,
         )
         before = time.perf_counter()
         self._trace(judged, request, facts)
         verdict = decide(invocation, Context(facts, state.policies, judged.trace))
-        if judged.approval is not None and verdict.effect.lets_the_call_out:
-            if self._holds.claim(judged.approval.hold_id):
-                judged.claimed = judged.approval.hold_id
-            else:
-                # Used before: an approval lets one call out, so this one asks anew.
-                facts = dataclasses.replace(facts, approval=None)
-                verdict = decide(invocation, Context(facts, state.policies, judged.trace))
+        if presented is not None and presented.is_taken and verdict.effect.lets_the_call_out:
+            judged.released_by = presented.root
         seconds = time.perf_counter() - before
         self.metrics.decision.observe(seconds)
         judged.micros = round(seconds * 1e6, 1)
@@ -367,15 +368,6 @@ class Enforcer:
         # A caller that does not say which conversation this is has one for each sign-in.
         which = f"c:{invocation.conversation_id}" if invocation.conversation_id else f"s:{invocation.session_id}"
         return "\n".join((invocation.tenant, invocation.agent_id, invocation.user_id or "", which))
-
-    def _hold_for(self, judged: _Judged) -> Hold:
-        """The hold that the caller already waits for, or a new one."""
-        invocation, pending = judged.invocation, judged.pending
-        if pending is not None and judged.approval is None and pending.expires_at > invocation.at:
-            return pending
-        return self._holds.create(
-            codec.payload_hash(invocation), invocation.agent_id, invocation.user_id, invocation.at
-        )
 
     async def _until_durable(self, permit: Permit) -> None:
         assert self._wait_durable is not None

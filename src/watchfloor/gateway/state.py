@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from watchfloor.guard.policy import PolicySet
 from watchfloor.guard.provenance.directory import Directory
-from watchfloor.model.activity import Approval, Counters
+from watchfloor.model.activity import Answer, Approval, Counters
 from watchfloor.model.agents import PinState, Scope
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.facts import (
@@ -28,6 +28,7 @@ from watchfloor.model.facts import (
     CredentialFacts,
     DirectoryNames,
     Facts,
+    HoldLimit,
     Kind,
     Organization,
     PolicyFacts,
@@ -41,6 +42,8 @@ from watchfloor.model.facts import (
 )
 
 ANY_TOOL: Final = "*"
+PENDING: Final = "pending"
+"""The answer of a hold that has none yet."""
 _RETRY_SECONDS: Final = 0.1
 """How long a failed reading of the projection is not tried again: a broken database must not stall every call."""
 
@@ -118,6 +121,13 @@ class State:
         self._names: dict[str, tuple[str, ...]] = {}
         self.bindings: dict[tuple[str, str], dict[str, BindingFacts]] = {}
         self.approvals: dict[str, Approval] = {}
+        """Answers by hold."""
+        self.waiting: dict[str, tuple[str, datetime]] = {}
+        """Holds that nobody has answered yet, by payload: id and expiry."""
+        self.roots: dict[str, str] = {}
+        """The holds whose one use others share."""
+        self._payloads: dict[str, str] = {}
+        self.hold_limits: dict[str, HoldLimit] = {}
         self.keys: dict[str, SigningKey] = {}
         self.policies: PolicySet | None = None
         self._policy_facts: dict[str, PolicyFacts] = {}
@@ -217,10 +227,9 @@ class State:
                 self._policy_facts[key] = PolicyFacts(key, 0, {})
                 self._policy_facts[key] = PolicyFacts.from_json(body)
         elif kind is Kind.APPROVAL:
-            self.approvals.pop(key, None)
+            self._forget_hold(key)
             if body is not None:
-                found = ApprovalFacts.from_json(body)
-                self.approvals[key] = Approval(key, found.payload_hash, found.expires_at, found.approved is True)
+                self._learn(key, ApprovalFacts.from_json(body))
         elif kind is Kind.ORGANIZATION:
             self.organization = Organization.from_json(body) if body is not None else Organization()
             self.directory.use_domains(self.organization.domains)
@@ -230,6 +239,25 @@ class State:
             if kind is Kind.USER:
                 user = self.users.get(key)
                 self._know(f"user/{key}", (user.upn, user.name) if user is not None and user.is_enabled else ())
+
+    def _forget_hold(self, hold_id: str) -> None:
+        self.approvals.pop(hold_id, None)
+        self.roots.pop(hold_id, None)
+        payload_hash = self._payloads.pop(hold_id, None)
+        if payload_hash is not None and self.waiting.get(payload_hash, ("",))[0] == hold_id:
+            del self.waiting[payload_hash]
+
+    def _learn(self, hold_id: str, found: ApprovalFacts) -> None:
+        if found.root:
+            self.roots[hold_id] = found.root
+        if found.answer == PENDING:
+            self.waiting[found.payload_hash] = (hold_id, found.expires_at)
+            self._payloads[hold_id] = found.payload_hash
+        elif found.approved is True:
+            self.approvals[hold_id] = Approval(hold_id, found.payload_hash, found.expires_at, True)
+        else:
+            why = Answer(found.answer or Answer.DECLINED)
+            self.approvals[hold_id] = Approval.refused(why, hold_id, found.payload_hash, found.expires_at)
 
     def _know(self, source: str, names: tuple[str, ...]) -> None:
         """Put ``names`` into the directory, in place of what ``source`` had there."""
@@ -299,6 +327,11 @@ class State:
             return None
         return bindings.get(tool) or bindings.get(ANY_TOOL)
 
+    def hold_limit(self, agent_id: str, user_id: str | None, now: datetime) -> datetime | None:
+        """Until when no operator is asked about calls of this agent for this user, if that is so."""
+        limit = self.hold_limits.get(f"{agent_id}/{user_id or ''}") if self.hold_limits else None
+        return limit.until if limit is not None and limit.until > now else None
+
     def is_bound(self, agent_id: str, server_id: str) -> bool:
         """Whether this agent may use any tool of this server."""
         return bool(self.bindings.get((agent_id, server_id)))
@@ -324,6 +357,7 @@ _TABLES: Final[Mapping[Kind, tuple[str, type[Projected]]]] = {
     Kind.USER: ("users", UserFacts),
     Kind.SERVER: ("servers", ServerFacts),
     Kind.SIGNING_KEY: ("keys", SigningKey),
+    Kind.HOLD_LIMIT: ("hold_limits", HoldLimit),
 }
 
 

@@ -24,6 +24,7 @@ import uvicorn
 from watchfloor.gateway.app import Gateway, GatewayConfig, Outside, build_gateway
 from watchfloor.gateway.wire import JoiningProtocol
 from watchfloor.model.errors import InputError, Unavailable
+from watchfloor.storage.claims import Claims
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.follow import follow
 from watchfloor.storage.ports import EventLog
@@ -154,6 +155,7 @@ def _outside(plan: WorkerPlan, vault: Vault, spool: SpoolWriter, shipper: Shippe
         open_epoch=lambda: EpochFile.open(plan.data / "epoch"),
         unseal=vault.unseal,
         derive=vault.derive,
+        claims=Claims.open(plan.database_url),
         spool=spool,
         spool_waiting=spool.waiting,
         wait_durable=durable,

@@ -21,10 +21,20 @@ from watchfloor.guard.policy_body import fill
 from watchfloor.guard.provenance.labels import Outcome
 from watchfloor.guard.provenance.trace import Trace
 from watchfloor.guard.reasons import CODES
+from watchfloor.model.activity import Answer
 from watchfloor.model.verdicts import Effect, Mode, Reason
 
 _SHOWN_VALUE: Final = 120
 """Characters of one value in a message for operators."""
+
+_REFUSED: Final = {
+    Answer.DECLINED: "",
+    Answer.USED: "hold_used",
+    Answer.REVOKED: "hold_revoked",
+    Answer.LIMITED: "hold_limit",
+    Answer.INVALID: "retry_token_invalid",
+}
+"""Reason codes of calls that were asked about and do not go out; a declined one keeps ``held``."""
 
 _READ_VALUE: Final = 4_000
 """Characters of it that are looked through for secrets before it is cut."""
@@ -71,11 +81,11 @@ def resolve_holds(case: Case) -> None:
         for index, reason in enumerate(case.reasons)
         if reason.effect is Effect.HOLD and reason.mode is Mode.ENFORCE
     ]
-    if not held:
+    approval = case.facts.approval
+    if not held and (approval is None or approval.approved or approval.why_not is not Answer.USED):
         return
     fingerprint = payload_hash(case.invocation)
-    approval = case.facts.approval
-    effect = Effect.HOLD
+    effect, code = Effect.HOLD, ""
     note: dict[str, str] = {"payload_hash": fingerprint}
     if approval is not None and approval.payload_hash == fingerprint:
         if approval.expires_at <= case.facts.now:
@@ -88,11 +98,15 @@ def resolve_holds(case: Case) -> None:
             note["lifted_by"] = approval.hold_id
             effect = Effect.ALLOW
         else:
-            note["declined_by"] = approval.hold_id
+            note["declined_by"] = approval.hold
             effect = Effect.BLOCK
+            code = _REFUSED[approval.why_not]
+            if not held:  # whatever the policies say by now: it went out once
+                case.refuse(code, "hold", detail=note)
     for index in held:
         reason = case.reasons[index]
-        case.reasons[index] = dataclasses.replace(reason, effect=effect, detail={**reason.detail, **note})
+        detail = {**reason.detail, **note}
+        case.reasons[index] = dataclasses.replace(reason, code=code or reason.code, effect=effect, detail=detail)
 
 
 def _hold_expired(note: dict[str, str]) -> Reason:

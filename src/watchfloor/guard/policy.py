@@ -82,7 +82,7 @@ class Policy:
     """``call``, ``result`` or ``answer``."""
     condition: Condition = field(compare=False, repr=False)
     detail: Mapping[str, Any] = field(compare=False, repr=False)
-    """What every reason of this policy carries for alerts: title, tactic, techniques."""
+    """What every reason of this policy carries for alerts and holds: title, tactic, techniques, who may approve."""
 
 
 class Reach(NamedTuple):
@@ -273,5 +273,10 @@ def _compile(facts: PolicyFacts) -> Policy:
         blind_spots=body.get("blind_spots", ""),
         surface=body.get("surface", "call"),
         condition=expression.compile_condition(body["when"]),
-        detail={"title": title, "tactic": tactic, "techniques": list(techniques)},
+        detail={
+            "title": title,
+            "tactic": tactic,
+            "techniques": list(techniques),
+            **{name: body[name] for name in ("approvers", "approvals") if name in body},
+        },
     )

@@ -113,6 +113,12 @@ def _check_together(body: Mapping[Any, Any]) -> list[Problem]:
         problems.append(Problem("redact", message, f"Name detectors: {', '.join(REDACTING_DETECTORS)}."))
     if body.get("effect") != Effect.REDACT and body.get("redact"):
         problems.append(Problem("redact", "is for `effect: redact` only.", "Remove it or change the effect."))
+    if body.get("effect") != Effect.HOLD:
+        problems += [
+            Problem(name, "is for `effect: hold` only.", "Remove it or change the effect.")
+            for name in ("approvers", "approvals")
+            if name in body
+        ]
     if body.get("effect") == Effect.HOLD and body.get("surface", "call") != "call":
         problems.append(Problem("effect", "only a call can be held.", "Use `block` or `redact`, or `surface: call`."))
     when = body.get("when")
@@ -242,6 +248,12 @@ def _whole_number(value: Any, where: str) -> list[Problem]:
     return [Problem(where, "must be a whole number from 0 on.")]
 
 
+def _approvals(value: Any, where: str) -> list[Problem]:
+    if value in (1, 2) and not isinstance(value, bool):
+        return []
+    return [Problem(where, "must be 1 or 2.")]
+
+
 def _truth(value: Any, where: str) -> list[Problem]:
     return [] if isinstance(value, bool) else [Problem(where, "must be true or false.")]
 
@@ -347,6 +359,12 @@ MEMBERS: Final = (
         "replaced.",
         _list_of(_one_of(REDACTABLE)),
     ),
+    Member(
+        "approvers",
+        "With `effect: hold`: who may answer, roles or sign-in names; whoever has hold.decide unless said.",
+        _list_of(_text),
+    ),
+    Member("approvals", "With `effect: hold`: how many people have to approve, 1 (default) or 2.", _approvals),
     Member(
         "message",
         "For operators; `{name}` shows a value. It never reaches the agent.",

@@ -51,6 +51,12 @@ CODES: Final[dict[str, Code]] = {
     "rate_exceeded": Code(Severity.MEDIUM, "The agent calls more often than it may.", is_retryable=True),
     "held": Code(Severity.MEDIUM, "An operator has to approve this call.", is_retryable=True),
     "hold_expired": Code(Severity.MEDIUM, "The approval of this call has expired.", is_retryable=True),
+    "hold_limit": Code(
+        Severity.MEDIUM, "Operators were asked about this agent too often of late; nobody is asked about this call."
+    ),
+    "hold_used": Code(Severity.LOW, "The approval of this call was used before."),
+    "hold_revoked": Code(Severity.MEDIUM, "The approval of this call was taken back."),
+    "retry_token_invalid": Code(Severity.MEDIUM, "The retry token was not given out for this agent and user."),
     "internal_error": Code(Severity.HIGH, "The guard failed; the call is refused.", is_retryable=True),
     "not_recorded": Code(Severity.HIGH, "The verdict could not be recorded; the call is refused.", is_retryable=True),
 }

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     CREDENTIAL = "credential"  # [credential id]
     POLICY = "policy"  # [policy id]
     APPROVAL = "approval"  # [hold id]
+    HOLD_LIMIT = "hold_limit"  # [agent id/user id]
     SIGNING_KEY = "signing_key"  # [kid]
     SOURCE = "source"  # [telemetry source id]
     TOOL_CARD = "tool_card"  # [server id/tool name]
@@ -220,12 +221,27 @@ class PolicyFacts(Projected):
 
 @dataclass(frozen=True, slots=True)
 class ApprovalFacts(Projected):
-    """An operator's answer to a hold, as projected; the key is ``hold_id``. Becomes an ``Approval`` in a worker."""
+    """Where a hold stands, as projected; the key is ``hold_id``. Becomes an ``Approval`` once it is answered.
+
+    ``answer`` says more where it is not approved: ``pending``, or a value of ``model.activity.Answer``. ``root`` is the
+    hold whose one use this one shares, where the same call was held more than once before anybody knew.
+    """
 
     hold_id: str
     payload_hash: str
     expires_at: datetime
     approved: bool = False
+    answer: str = ""
+    root: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLimit(Projected):
+    """An agent that has asked operators too often for a user: until then its calls are refused instead of held."""
+
+    agent_id: str
+    user_id: str | None
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

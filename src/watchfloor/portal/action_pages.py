@@ -17,12 +17,12 @@ from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit, read_form
 from watchfloor.portal.decisions import parsed, read_contents
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.holds import acting, visible_hold
 from watchfloor.portal.html import Child, h
 from watchfloor.portal.layout import alarm, csrf, moment, path, shell
 from watchfloor.portal.problems import status_of
 from watchfloor.response.catalog import ACTIONS, Action, Order
-from watchfloor.response.runner import Operator, Performed, perform
-from watchfloor.storage import actions
+from watchfloor.response.runner import Performed, perform
 from watchfloor.storage.activity import text
 
 router = APIRouter(tags=["pages"], include_in_schema=False)
@@ -30,11 +30,11 @@ router = APIRouter(tags=["pages"], include_in_schema=False)
 IncidentId = Annotated[str, Query(max_length=100)]
 
 
-def _action(viewer: Viewer, action_id: str) -> Action:
+def _action(deps: PortalDeps, viewer: Viewer, action_id: str) -> Action:
     action = ACTIONS.get(action_id)
     if action is None:
         raise NotFound(f"there is no action {action_id!r}.", where="action")
-    if action.permission not in viewer.permissions:
+    if action.permission not in acting(deps, viewer).permissions:
         raise Denied(f"{action.title} needs the permission {action.permission.value}.")
     return action
 
@@ -48,14 +48,12 @@ def _back(action: Action, subject: str, incident_id: str) -> str:
 def _held_call(deps: PortalDeps, viewer: Viewer, hold_id: str) -> Child:
     """What an approver would let out: the call with its arguments. Reading them is audited like any reading."""
     with deps.control.read() as tx:
-        hold = actions.find_hold(tx, hold_id)
-    if hold is None:
-        raise NotFound(f"there is no hold {hold_id!r}.", where="hold")
+        hold = visible_hold(tx, viewer, hold_id)
     facts = [
         ("Tool", h("code", f"{hold.server_id}/{hold.tool}")),
         ("Agent", hold.agent_id),
         ("For", hold.user_id or "the agent itself"),
-        ("Held because", hold.reason),
+        ("Held because", hold.reason if Permission.DECISION_READ in viewer.permissions else ", ".join(hold.policies)),
         ("Expires (UTC)", moment(hold.expires_at)),
     ]
     if Permission.CONTENT_READ in viewer.permissions:
@@ -145,7 +143,7 @@ def ask(
     incident: IncidentId = "",
 ) -> Response:
     """What will happen, and why: asked before anything is done."""
-    action = _action(viewer, action_id)
+    action = _action(deps, viewer, action_id)
     about = _held_call(deps, viewer, subject) if action.subject == "hold" else None
     return _ask(viewer, action, subject, incident, about=about)
 
@@ -156,12 +154,12 @@ async def act(
 ) -> Response:
     """Does it and shows the proof. The action's own permission is checked by the runner."""
     form = await read_form(request)
-    action = _action(viewer, action_id)
+    action = await run_in_threadpool(_action, deps, viewer, action_id)
     subject, incident_id = form.get("subject", ""), form.get("incident", "")
     reason = form.get("reason", "")
 
     def carry_out() -> Response:
-        operator = Operator(viewer.id, viewer.permissions)
+        operator = acting(deps, viewer)
         try:
             order = Order(subject, reason, incident_id or None)
             done = perform(deps.control, deps.epoch, deps.now, operator, action_id, order)

@@ -22,6 +22,7 @@ from watchfloor.model.errors import Denied, InputError, Unavailable
 from watchfloor.model.people import PERMISSIONS, Permission, Role
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.problems import Throttled, TooLarge, Unauthenticated
+from watchfloor.response import approvers
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER: Final = "x-csrf-token"
@@ -153,10 +154,19 @@ class Requires:
             token = fields.get("csrf", "") or request.headers.get(CSRF_HEADER, "")
             if not viewer.session.csrf_matches(token):
                 raise CrossSite("The CSRF token is missing or not this session's. Reload the page.")
-        if self.permission != "signed_in" and self.permission not in viewer.permissions:
+        if (
+            self.permission != "signed_in"
+            and self.permission not in viewer.permissions
+            and not (self.permission in approvers.LENDABLE and await run_in_threadpool(_is_lent, deps, viewer))
+        ):
             holders = ", ".join(role.value for role in Role if self.permission in PERMISSIONS[role])
             raise Denied(f"This needs the permission {self.permission.value}. Roles that have it: {holders}.")
         return viewer
+
+
+def _is_lent(deps: PortalDeps, viewer: Viewer) -> bool:
+    with deps.control.read() as tx:
+        return bool(approvers.lenders(tx, viewer.id))
 
 
 class Public:

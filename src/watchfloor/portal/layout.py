@@ -21,7 +21,7 @@ _NAVIGATION: Final = (
     ("/", "Overview", Permission.PORTAL_USE),
     ("/incidents", "Incidents", Permission.ALERT_READ_SERIOUS),
     ("/agents", "Agents", Permission.AGENT_READ),
-    ("/holds", "Holds", Permission.DECISION_READ),
+    ("/holds", "Holds", Permission.PORTAL_USE),
 )
 
 

@@ -23,13 +23,14 @@ from watchfloor.model.verdicts import Severity
 from watchfloor.portal.admin import agent_detail, counts_by_agent
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.holds import acting, visible_holds
 from watchfloor.portal.html import Child, Html, h
 from watchfloor.portal.incidents import incident_views
 from watchfloor.portal.layout import Column, alarm, badge, moment, path, section, shell, table, word
 from watchfloor.portal.parts import alert_item, incident_table, record_table
 from watchfloor.registry import inventory as registry
 from watchfloor.response.catalog import ACTIONS
-from watchfloor.storage import actions, cases
+from watchfloor.storage import cases, holds
 from watchfloor.storage.activity import DecisionFilter, text
 from watchfloor.storage.cases import CaseFilter
 
@@ -90,7 +91,7 @@ def overview(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)], deps: Dep
         incidents = incident_views(tx, viewer, found[:8])
         agents = registry.list_agents(tx) if Permission.AGENT_READ in viewer.permissions else []
         attention = cases.serious_alerts_by_agent(tx, viewer.permissions)[:8]
-        waiting = actions.list_holds(tx, status=actions.HoldStatus.PENDING, limit=100) if sees_decisions else []
+        waiting = holds.list_holds(tx, status=holds.HoldStatus.PENDING, limit=100) if sees_decisions else []
     names = {a.id: a.name for a in agents}
     states = Counter(a.state for a in agents)
     blocked: Child = None
@@ -213,12 +214,19 @@ def agent(agent_id: str, viewer: Annotated[Viewer, permit(Permission.AGENT_READ)
     )
 
 
+_ANSWERS: Final = {
+    holds.HoldStatus.PENDING: (("Approve …", "approve_hold"), ("Decline …", "decline_hold")),
+    holds.HoldStatus.APPROVED: (("Take back …", "revoke_approval"),),
+}
+
+
 @router.get("/holds")
-def holds(viewer: Annotated[Viewer, permit(Permission.DECISION_READ)], deps: Deps) -> Response:
+def held_calls(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)], deps: Deps) -> Response:
     """Calls that wait for an answer, and the latest that got one."""
+    sees_reasons = Permission.DECISION_READ in viewer.permissions
     with deps.control.read() as tx:
-        found = actions.list_holds(tx, limit=100)
-    may = Permission.HOLD_DECIDE in viewer.permissions
+        found = visible_holds(tx, viewer, limit=100)
+    may = Permission.HOLD_DECIDE in acting(deps, viewer).permissions
     columns = (
         Column("Asked (UTC)"),
         Column("Agent"),
@@ -230,15 +238,31 @@ def holds(viewer: Annotated[Viewer, permit(Permission.DECISION_READ)], deps: Dep
     )
     rows: list[Sequence[Child]] = []
     for hold in found:
-        answer: Child = hold.status.value + (f" by {hold.decided_by}" if hold.decided_by else "")
-        if hold.status is actions.HoldStatus.PENDING and may:
+        said = hold.status.value + (f" by {hold.decided_by}" if hold.decided_by else "")
+        if hold.approvals_needed > 1:
+            said += f", {len(hold.approvals)} of {hold.approvals_needed} approvals"
+        answer: Child = said
+        if may and hold.status in _ANSWERS:
             answer = [
-                h("a", label, href=f"{path('act', action)}?subject={path(hold.id)[1:]}", cls="button small")
-                for label, action in (("Approve …", "approve_hold"), ("Decline …", "decline_hold"))
+                said if hold.status is not holds.HoldStatus.PENDING or hold.approvals else None,
+                *(
+                    h("a", label, href=f"{path('act', action)}?subject={path(hold.id)[1:]}", cls="button small")
+                    for label, action in _ANSWERS[hold.status]
+                ),
             ]
         tool = h("code", f"{hold.server_id}/{hold.tool}")
         asked, expires = moment(hold.created_at), moment(hold.expires_at)
-        rows.append((asked, hold.agent_id, tool, hold.user_id or "the agent itself", hold.reason, expires, answer))
+        rows.append(
+            (
+                asked,
+                hold.agent_id,
+                tool,
+                hold.user_id or "the agent itself",
+                hold.reason if sees_reasons else ", ".join(hold.policies),
+                expires,
+                answer,
+            )
+        )
     return shell(
         viewer, "Holds", h("h1", "Held calls"), table("Holds", columns, rows, "No call was held yet."), here="/holds"
     )

@@ -7,6 +7,7 @@ token. Above the model and the repositories; routers return these.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +21,8 @@ from watchfloor.registry.inventory import AgentDetail, ServerDetail
 from watchfloor.registry.lifecycle import verbs
 from watchfloor.response.catalog import Action
 from watchfloor.response.runner import Performed
-from watchfloor.storage.actions import ActionRecord, AuditEntry, Hold, HoldStatus
+from watchfloor.storage.actions import ActionRecord, AuditEntry
+from watchfloor.storage.holds import Hold, HoldStatus
 from watchfloor.storage.inventory import Agent, Binding, Tool
 from watchfloor.storage.people import User
 from watchfloor.storage.policies import PolicyVersion
@@ -104,8 +106,17 @@ def action_view(action: Action, may: bool) -> ActionView:
     )
 
 
+class ApprovalView(BaseModel):
+    """One approval of a hold."""
+
+    by: str
+    at: datetime
+    reason: str = ""
+    instead_of: str | None = None
+
+
 class HoldView(BaseModel):
-    """A call that waits, or waited, for an operator."""
+    """A call that waits, or waited, for an operator. ``approvers``: of each group whoever approves must be one."""
 
     id: str
     invocation_id: str
@@ -115,16 +126,35 @@ class HoldView(BaseModel):
     server_id: str
     tool: str
     reason: str
+    policies: list[str]
     status: HoldStatus
     created_at: datetime
     expires_at: datetime
+    approvers: list[list[str]]
+    approvals_needed: int
+    approvals: list[ApprovalView]
     decided_by: str | None
     decided_at: datetime | None
+    answer: str
+    used_by: str | None
 
 
-def hold_view(hold: Hold) -> HoldView:
-    """A hold as shown."""
-    return HoldView.model_validate(hold, from_attributes=True)
+def hold_view(hold: Hold, *, with_reason: bool = True) -> HoldView:
+    """A hold as shown; its reason quotes values of the call."""
+    return HoldView.model_validate(hold if with_reason else replace(hold, reason=""), from_attributes=True)
+
+
+class DelegationView(BaseModel):
+    """Who answers holds in whose place, from when until when."""
+
+    id: str
+    from_operator: str
+    to_operator: str | None
+    to_role: str | None
+    reason: str
+    starts_at: datetime
+    ends_at: datetime
+    created_at: datetime
 
 
 class AuditView(BaseModel):

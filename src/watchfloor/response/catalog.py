@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.identity import sessions
 from watchfloor.model.agents import ToolEffect
-from watchfloor.model.errors import Conflict, Denied, NotFound
+from watchfloor.model.errors import Conflict, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.registry import inventory as registry
 from watchfloor.registry import pinning
-from watchfloor.storage import actions, inventory
-from watchfloor.storage.actions import Hold
+from watchfloor.response import approvers
+from watchfloor.storage import holds, inventory
+from watchfloor.storage.holds import Hold, HoldStatus
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -87,37 +88,44 @@ def _revoke_user_sessions(tx: ControlTx, order: Order) -> Mapping[str, Any]:
     }
 
 
-def _waiting_hold(tx: ControlTx, order: Order) -> Hold:
-    hold = actions.find_hold(tx, order.subject_id)
+def _hold_to_answer(tx: ControlTx, order: Order) -> tuple[Hold, str]:
+    """The hold, and in whose place the actor answers it."""
+    hold = holds.find_hold(tx, order.subject_id)
     if hold is None:
         raise NotFound(f"there is no hold {order.subject_id!r}.", where="hold")
-    # INVARIANT: nobody answers their own call. The same id is the same person, among users and operators alike.
-    if hold.user_id == tx.actor:
-        raise Denied("The call was made for you, so somebody else has to decide about it.")
-    return hold
+    return hold, approvers.check(tx, hold)
 
 
 def _approve_hold(tx: ControlTx, order: Order) -> Mapping[str, Any]:
-    hold = _waiting_hold(tx, order)
+    hold, instead_of = _hold_to_answer(tx, order)
     valid_until = max(hold.expires_at, tx.now + APPROVAL_LIFETIME)
+    approved = holds.approve(tx, hold.id, reason=order.reason, valid_until=valid_until, instead_of=instead_of)
     return _answered(
-        tx, actions.answer_hold(tx, hold.id, approved=True, valid_until=valid_until), "hold:approve", order
+        tx, approved, "hold:endorse" if approved.status is HoldStatus.PENDING else "hold:approve", order, instead_of
     )
 
 
 def _decline_hold(tx: ControlTx, order: Order) -> Mapping[str, Any]:
-    hold = _waiting_hold(tx, order)
-    answered = actions.answer_hold(tx, hold.id, approved=False, valid_until=hold.expires_at)
-    return _answered(tx, answered, "hold:decline", order)
+    hold, instead_of = _hold_to_answer(tx, order)
+    return _answered(tx, holds.decline(tx, hold.id, reason=order.reason), "hold:decline", order, instead_of)
 
 
-def _answered(tx: ControlTx, hold: Hold, action: str, order: Order) -> Mapping[str, Any]:
-    proof = {
+def _revoke_approval(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    hold, instead_of = _hold_to_answer(tx, order)
+    return _answered(tx, holds.revoke(tx, hold.id, reason=order.reason), "hold:revoke", order, instead_of)
+
+
+def _answered(tx: ControlTx, hold: Hold, action: str, order: Order, instead_of: str) -> Mapping[str, Any]:
+    proof: dict[str, Any] = {
         "status": hold.status.value,
         "invocation_id": hold.invocation_id,
         "payload_hash": hold.payload_hash,
         "valid_until": hold.expires_at.isoformat(),
     }
+    if hold.approvals_needed > 1:
+        proof["approvals"] = f"{len(hold.approvals)} of {hold.approvals_needed}"
+    if instead_of:
+        proof["instead_of"] = instead_of
     tx.audit(action, f"hold/{hold.id}", {**proof, **({"reason": order.reason} if order.reason else {})})
     return proof
 
@@ -177,7 +185,7 @@ ACTIONS: Final[dict[str, Action]] = {
         Action(
             "approve_hold", "Approve the call", "hold", Permission.HOLD_DECIDE,
             "Exactly this call, with exactly these arguments, is let out once.",
-            _approve_hold, undo=None, no_undo="The approval is used up by the call, and expires.",
+            _approve_hold, undo="revoke_approval",
             rate=Rate(120), needs_reason=False,
         ),
         Action(
@@ -189,6 +197,12 @@ ACTIONS: Final[dict[str, Action]] = {
             "decline_hold", "Decline the call", "hold", Permission.HOLD_DECIDE,
             "The call is refused for good; the agent may ask again with another one.",
             _decline_hold, undo=None, no_undo="The agent may make the call again and is held again.",
+            rate=Rate(120), needs_reason=False, stops=True,
+        ),
+        Action(
+            "revoke_approval", "Take the approval back", "hold", Permission.HOLD_DECIDE,
+            "The call is not let out, unless it has gone out already.",
+            _revoke_approval, undo=None, no_undo="The agent may make the call again and is held again.",
             rate=Rate(120), needs_reason=False, stops=True,
         ),
         Action(

@@ -108,7 +108,8 @@ class Activity:
         """Steps of one agent for some users in ``[start, end)`` that were refused or should have been, oldest first."""
         return self.query(
             f"{_steps_of(agent_id, user_ids, start, end)}"
-            ' | where Verdict == "block" or WouldBe == "block" or ActionType in ("RequestRefused", "ToolChanged")'
+            ' | where Verdict == "block" or WouldBe == "block"'
+            ' or ActionType in ("RequestRefused", "ToolChanged", "HoldLimited")'
             ' or (ActionType == "GuardrailDecision" and Verdict == "redact")'
             f" | sort by Timestamp asc | take {limit} | project {', '.join(columns)}",
             limit,
@@ -126,10 +127,11 @@ class Activity:
         )
 
     def holds_after(self, seq: int, upto: int, limit: int) -> list[dict[str, Any]]:
-        """Decisions that wait for an operator, behind ``seq`` and up to ``upto``."""
+        """Decisions that wait for an operator, or were let out by one, behind ``seq`` and up to ``upto``."""
         table = self.query(
             f"AgentActivity | where IngestSeq > {int(seq)} and IngestSeq <= {int(upto)}"
-            ' | where ActionType == "ToolCallDecided" and Verdict == "hold"'
+            ' | where ActionType == "ToolCallDecided" and (Verdict == "hold"'
+            ' or (isnotempty(HoldId) and Verdict in ("allow", "redact")))'
             f" | sort by IngestSeq asc | take {limit}",
             limit,
         )

@@ -376,7 +376,34 @@ hold = _table(
     _at("expires_at"),
     _text("decided_by", nullable=True),
     _at("decided_at", nullable=True),
+    sa.Column("root_id", sa.String(200), nullable=True, index=True),
+    _text("answer", default=sa.text("''")),
+    sa.Column("policies", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("approvers", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("approvals_needed", sa.Integer, nullable=False, server_default=sa.text("1")),
+    sa.Column("approvals", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    _text("used_by", nullable=True),
+    sa.Index("ix_hold_payload_hash", "payload_hash"),
+    sa.Index("ix_hold_created_at", "created_at"),
 )
+"""``root_id``: the hold that was asked about, for one of the very same call that came before anybody knew."""
+
+hold_use = _table("hold_use", _id("hold_id"), _text("taken_by"), _at("taken_at"))
+"""The one use of each approval, taken by a gateway (``claims``) or by whoever revoked it. Rows are never changed."""
+
+hold_delegation = _table(
+    "hold_delegation",
+    _id(),
+    sa.Column("from_operator", sa.String(200), nullable=False, index=True),
+    _text("to_operator", nullable=True),
+    _text("to_role", nullable=True),
+    _text("reason"),
+    _at("starts_at"),
+    _at("ends_at"),
+    _at("created_at"),
+)
+"""Who may answer holds in whose place, and for how long."""
+
 action_record = _table(
     "action_record",
     _id(),

@@ -18,6 +18,8 @@ AGENT_ACTIVITY: Final = Table(
             "ActionType",
             "string",
             "Seen by the gateway: ToolCallDecided, ToolCallCompleted, ToolListServed, RequestRefused, ToolChanged. "
+            "Of held calls: HoldCreated, HoldEndorsed, HoldApproved, HoldDeclined, HoldRevoked, HoldExpired, HoldUsed, "
+            "HoldLimited, HoldDelegated, HoldDelegationEnded. "
             "Told by agents: InvokeAgent, InferenceCall, ExecuteToolBySDK, GuardrailDecision, OutputMessages, "
             "Retrieval, Embeddings, CreateAgent, McpRequest, Span.",
         ),
@@ -76,7 +78,7 @@ AGENT_ACTIVITY: Final = Table(
         Column(
             "SourceDoor",
             "string",
-            "The door: mcp, stdio, decide, a365, otlp-http, otlp-json, otlp-grpc or events.",
+            "The door: mcp, stdio, decide, a365, otlp-http, otlp-json, otlp-grpc, events; holds: what operators did.",
         ),
         Column("Status", "string", "ok, error, cancelled, refused or timeout."),
         Column("HttpStatus", "long", "The tool server's HTTP status."),
@@ -84,7 +86,7 @@ AGENT_ACTIVITY: Final = Table(
         Column("DurationMs", "real", "Milliseconds from request to end of answer."),
         Column("DecisionUs", "real", "Microseconds that the guard took."),
         Column("BytesOut", "long", "Size of the answer."),
-        Column("HoldId", "string", "The hold that this call waits for or was released by."),
+        Column("HoldId", "string", "The hold that this call waits for or was released by, or that the row tells of."),
         Column("WorkerId", "string", "The gateway worker."),
         Column("SchemaVersion", "long", "Version of this row's shape."),
         Column("AdditionalFields", "dynamic", "Anything else."),
