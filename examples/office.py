@@ -4,10 +4,10 @@ A real agent has a model of a vendor; these have one that answers from a list, s
 the same. What the list says is the second argument, what the user says the first. Without arguments the model falls for
 a mail that tells it to send everything to a stranger.
 
-    WATCHFLOOR_GATEWAY        http://127.0.0.1:7701
-    WATCHFLOOR_SERVER         office, the tool server of company.yaml
-    WATCHFLOOR_AGENT          office-agent, with its secret in WATCHFLOOR_SECRET; a user's ID token, if there is one, in
-                              WATCHFLOOR_USER_TOKEN. Or WATCHFLOOR_TOKEN, a gateway token
+    OFFICE_GATEWAY     http://127.0.0.1:7701
+    OFFICE_SERVER      office, the tool server of company.yaml
+    OFFICE_AGENT       office-agent, with its secret in OFFICE_SECRET, and a user's ID token, if there is one, in
+                       OFFICE_USER_TOKEN. Or OFFICE_TOKEN, a gateway token
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def script() -> list[dict[str, Any]]:
 def guard(kind: type[Guard] | type[AsyncGuard] = Guard) -> Any:
     """The guard that the variables name."""
     value = os.environ.get
-    token: Any = value("WATCHFLOOR_TOKEN", "")
+    token: Any = value("OFFICE_TOKEN", "")
     if not token:
-        agent, secret = value("WATCHFLOOR_AGENT", "office-agent"), value("WATCHFLOOR_SECRET", "")
-        user = value("WATCHFLOOR_USER_TOKEN", "")
+        agent, secret = value("OFFICE_AGENT", "office-agent"), value("OFFICE_SECRET", "")
+        user = value("OFFICE_USER_TOKEN", "")
         token = TokenExchange(agent, secret, user) if user else ClientCredentials(agent, secret)
-    gateway, server = value("WATCHFLOOR_GATEWAY", "http://127.0.0.1:7701"), value("WATCHFLOOR_SERVER", "office")
-    return kind(gateway, server, token, hold_seconds=float(value("WATCHFLOOR_HOLD_SECONDS", "0")))
+    gateway, server = value("OFFICE_GATEWAY", "http://127.0.0.1:7701"), value("OFFICE_SERVER", "office")
+    return kind(gateway, server, token, hold_seconds=float(value("OFFICE_HOLD_SECONDS", "0")))
 
 
 def report(told: list[str], answer: str) -> None:

@@ -52,7 +52,7 @@ def office(world: World) -> World:
 @pytest.fixture
 async def run(office: World, site: Path, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
     async def run(program: Path, *arguments: str, **variables: str) -> Any:
-        about = {"WATCHFLOOR_GATEWAY": office.url, "WATCHFLOOR_SERVER": SERVER, "WATCHFLOOR_TOKEN": office.token()}
+        about = {"OFFICE_GATEWAY": office.url, "OFFICE_SERVER": SERVER, "OFFICE_TOKEN": office.token()}
         command, rest = agent(program, site, tmp_path, *arguments, **about | variables)
         process = await asyncio.create_subprocess_exec(*command, stdout=-1, stderr=-1, **rest)
         out, err = await asyncio.wait_for(process.communicate(), 120)
@@ -111,7 +111,7 @@ def _hold(office: World) -> dict[str, Any]:
 
 async def test_a_held_call_runs_once_it_is_approved_where_the_guard_waits(office: World, example: Run) -> None:
     pay = {"tool": "pay", "arguments": {"to": "x", "amount": 5000.0}}
-    running = asyncio.create_task(example("Pay x 5000.0", pay, DONE, WATCHFLOOR_HOLD_SECONDS="60"))
+    running = asyncio.create_task(example("Pay x 5000.0", pay, DONE, OFFICE_HOLD_SECONDS="60"))
     office.approve(await eventually(lambda: _hold(office), "a hold", 60))
     ended = await running
     assert ended["ran"] == [["pay", pay["arguments"]]] and ended["told"] == ["paid"]
@@ -128,7 +128,7 @@ async def test_the_tool_runs_with_what_was_redacted(office: World, example: Run)
 
 @pytest.mark.claim("sdk-adapters")
 async def test_no_tool_runs_where_the_gateway_is_down_or_the_token_is_bad(example: Run) -> None:
-    for wrong in ({"WATCHFLOOR_GATEWAY": "http://127.0.0.1:1"}, {"WATCHFLOOR_TOKEN": "bad"}):
+    for wrong in ({"OFFICE_GATEWAY": "http://127.0.0.1:1"}, {"OFFICE_TOKEN": "bad"}):
         ended = await example("Read my mail", READ, READ, DONE, **wrong)
         assert ended["ran"] == [] and "was not run" in json.dumps(ended)
 
