@@ -54,6 +54,8 @@ class Settings:
     wait_for_sync: bool = _setting(False, "Side-effecting calls wait until their decision is synced to disk.")
     max_body_bytes: int = _setting(4 * 1024 * 1024, "Largest request that a door takes.")
     spool_max_bytes: int = _setting(256 * 1024 * 1024, "Unshipped decisions a worker may hold before it refuses calls.")
+    decision_seconds: float = _setting(1.0, "A decision that takes longer is ended, and its call refused.")
+    worker_memory_bytes: int = _setting(1024**3, "Most memory of a gateway worker; a decision that wants more fails.")
     drain_seconds: float = _setting(10.0, "How long a stopping worker waits for calls in flight.")
     token_seconds: int = _setting(600, "Lifetime of gateway tokens, at most 600.")
     hold_seconds: int = _setting(900, "How long a held call waits for an operator.")
@@ -178,6 +180,8 @@ _BOUNDS = (
     ("receiver_max_body_bytes", 1024, 256 * 1024 * 1024),
     ("receiver_backlog_rows", 1000, 1_000_000_000),
     ("lease_seconds", 0.2, 60.0),
+    ("decision_seconds", 0.05, 10.0),
+    ("worker_memory_bytes", 256 * 1024**2, 1024**4),
     ("token_seconds", 30, 600),
     ("hold_seconds", 10, 86_400),
     ("holds_per_agent_hour", 1, 10_000),

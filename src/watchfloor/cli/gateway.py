@@ -71,6 +71,8 @@ def gateway(
             lease_seconds=settings.lease_seconds,
             hold_seconds=settings.hold_seconds,
             holds_per_agent_hour=settings.holds_per_agent_hour,
+            decision_seconds=settings.decision_seconds,
+            memory_bytes=settings.worker_memory_bytes,
             max_body_bytes=settings.max_body_bytes,
             spool_max_bytes=settings.spool_max_bytes,
             allowed_origins=frozenset(allow_origin),

@@ -57,6 +57,7 @@ PUBLIC_MESSAGES: Final[dict[str, str]] = {
     "hold_revoked": "The approval of this call was taken back.",
     "retry_token_invalid": "The retry token is not this agent's and user's. Make the call without it.",
     "internal_error": "The call was refused because of an internal error.",
+    "decision_timeout": "The call was refused because it could not be examined in time. Make it smaller.",
     "not_recorded": "The call was refused because its decision could not be recorded.",
 }
 """By reason code. They say what to do where the caller can do something, and nothing about how it was noticed."""

@@ -35,6 +35,7 @@ from watchfloor.gateway.seals import Seal
 from watchfloor.gateway.state import Epoch, Reader, State, Unusable
 from watchfloor.gateway.tokens import TokenVerifier
 from watchfloor.gateway.upstream import Upstreams
+from watchfloor.gateway.watchdog import Watch, limit_memory
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.ids import is_name
 from watchfloor.storage.conversations import ConversationFiles
@@ -63,6 +64,10 @@ class GatewayConfig:
     lease_seconds: float = 5.0
     hold_seconds: float = 900.0
     holds_per_agent_hour: int = 20
+    decision_seconds: float = 1.0
+    """What a decision may take."""
+    memory_bytes: int = 0
+    """What the worker may hold; 0: whatever the system gives."""
     max_body_bytes: int = 4 * 1024 * 1024
     spool_max_bytes: int = 256 * 1024 * 1024
     allowed_origins: frozenset[str] = frozenset()
@@ -102,6 +107,7 @@ class Gateway:
         self._config, self._outside, self._now = config, outside, now
         self._base_url = base_url
         self.metrics = Metrics()
+        self.watch = Watch(config.decision_seconds)
         self.state = State(
             open_reader=outside.open_reader,
             open_epoch=outside.open_epoch,
@@ -130,6 +136,7 @@ class Gateway:
             metrics=self.metrics,
             tenant=config.tenant,
             wait_durable=outside.wait_durable,
+            watch=self.watch,
             now=now,
         )
         self._upstreams = Upstreams()
@@ -216,12 +223,18 @@ class Gateway:
                 "spool_bytes": size,
                 "calls_in_flight": len(self._flights),
                 "state_revision": self.state.revision,
+                "decisions_interrupted": self.watch.overruns,
                 "state_is_stale": float(self.state.is_stale),
                 "state_unreadable_values": len(self.state.problems),
             }
         )
 
     # -- life -----------------------------------------------------------------------------------------------------
+
+    def start_watch(self) -> None:
+        """Watch over the decisions of this process, which must be a worker's own; called in its main thread."""
+        memory = self._config.memory_bytes
+        self.watch.start(memory if memory and limit_memory(memory) else 0)
 
     def drain(self, limit: float) -> None:
         """Take no more work. Endless streams are ended at once, calls in flight shortly before ``limit`` seconds."""

@@ -13,6 +13,7 @@ INVARIANT: a ``Permit`` exists only after its decision is in the spool. Whatever
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import logging
 import time
@@ -33,9 +34,10 @@ from watchfloor.gateway.records import Recorder
 from watchfloor.gateway.refusals import Allowance
 from watchfloor.gateway.state import State, Unusable
 from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError, TokenVerifier
+from watchfloor.gateway.watchdog import Watch
 from watchfloor.guard import redact
 from watchfloor.guard.context import Context
-from watchfloor.guard.engine import decide
+from watchfloor.guard.engine import Overrun, decide
 from watchfloor.guard.provenance.cards import strictness_of
 from watchfloor.guard.provenance.conversation import ToolResult
 from watchfloor.guard.provenance.trace import Trace, trace, untraced
@@ -105,10 +107,12 @@ class Enforcer:
         metrics: Metrics,
         tenant: str,
         wait_durable: Callable[[], Awaitable[None]] | None = None,
+        watch: Watch | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state, self.metrics = state, metrics
+        self._watch = watch or Watch()
         self._verifier, self._credentials, self._approvals = verifier, credentials, approvals
         self._recorder, self._spool, self._tenant = recorder, spool, tenant
         self._conversations = conversations
@@ -238,6 +242,9 @@ class Enforcer:
             permit = self._decide(request, started, presented)
         except Refusal:
             raise
+        except Overrun as error:  # even saying that it takes too long took too long: refused, without a decision
+            self.metrics.count(self.metrics.verdicts, "failed")
+            raise Refusal(RefusalKind.BLOCKED, "decision_timeout") from error
         except Exception as error:  # INVARIANT: no answer is never an allow
             _LOG.exception("a decision failed")
             self.metrics.count(self.metrics.verdicts, "failed")
@@ -324,10 +331,12 @@ class Enforcer:
         )
         before = time.perf_counter()
         self._trace(judged, request, facts)
-        verdict = decide(invocation, Context(facts, state.policies, judged.trace))
+        verdict = self._watch.run(decide, invocation, Context(facts, state.policies, judged.trace))
         if presented is not None and presented.is_taken and verdict.effect.lets_the_call_out:
             judged.released_by = presented.root
         seconds = time.perf_counter() - before
+        if verdict.effect is Effect.BLOCK and verdict.reasons[0].code == "decision_timeout":
+            gc.collect()  # it may have heaped up much until it was interrupted
         self.metrics.decision.observe(seconds)
         judged.micros = round(seconds * 1e6, 1)
         if verdict.effect.lets_the_call_out and request.goes_out_here:
@@ -350,7 +359,8 @@ class Enforcer:
             judged.is_named = conversation.names(invocation.arguments)
             if request.pseudo_effect is None:
                 # Resources and prompts are asked for at the server that offers them: nothing leaves for elsewhere.
-                judged.trace = trace(
+                judged.trace = self._watch.run(
+                    trace,
                     invocation.tool,
                     invocation.arguments,
                     effect,
@@ -359,7 +369,7 @@ class Enforcer:
                     state.directory,
                     strictness_of(card),
                 )
-        except Exception:
+        except (Exception, Overrun):
             _LOG.exception("a call could not be traced")
             judged.trace = untraced(effect, strictness_of(card))
 

@@ -64,6 +64,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._gateway.start_watch()
         await super().startup(sockets)
         # What is there now stays for the life of the process: no collection needs to look at it again.
         gc.collect()

@@ -7,6 +7,8 @@ input gives the same verdict years later (``replay``).
 
 from __future__ import annotations
 
+import gc
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -21,6 +23,10 @@ from watchfloor.guard.reasons import CODES
 from watchfloor.model.activity import Invocation
 from watchfloor.model.facts import Facts
 from watchfloor.model.verdicts import Effect, Mode, Reason, Verdict
+
+
+class Overrun(BaseException):
+    """Raised into a decision from outside, because it takes too long. No ``Exception``: detectors do not catch it."""
 
 
 class Step(NamedTuple):
@@ -49,14 +55,16 @@ _NO_POLICIES: Final = PolicySet.build(())
 
 
 def decide(invocation: Invocation, context: Context) -> Verdict:
-    """The verdict on ``invocation``. Never raises.
+    """The verdict on ``invocation``. Never raises, unless it is interrupted a second time.
 
     INVARIANT: whatever goes wrong in here is a block. No answer is never an allow.
     """
     try:
         return _decide(invocation, context.facts, context.policies, context.trace)
-    except Exception as error:  # see the invariant: nothing may escape
-        return _failed(invocation, context, error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # see the invariant: nothing may escape, whatever a detector thinks of raising
+        return failed(invocation, context, error)
 
 
 def replay(
@@ -104,11 +112,15 @@ def combine(case: Case, input_hash: str) -> Verdict:
     return Verdict(effect, would_be, tuple(reasons), case.signals, redactions, input_hash, case.policies.hash)
 
 
-def _failed(invocation: Invocation, context: Context, error: Exception) -> Verdict:
+def failed(invocation: Invocation, context: Context, error: BaseException) -> Verdict:
     """A block that names the kind of failure, never its text: that may quote contents."""
-    about = CODES["internal_error"]
+    traceback.clear_frames(error.__traceback__)  # what it was busy with is no longer needed
+    if isinstance(error, MemoryError):
+        gc.collect()
+    code = "decision_timeout" if isinstance(error, Overrun) else "internal_error"
+    about = CODES[code]
     reason = Reason(
-        "internal_error",
+        code,
         "session",
         Effect.BLOCK,
         Mode.ENFORCE,

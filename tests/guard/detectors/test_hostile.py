@@ -17,7 +17,7 @@ from watchfloor.guard.detectors.scan import scan
 PIECES = [
     "a", "A1", "1", "12 ", "4111 ", "123-45-6789 ", "DE89 3704 ", "%41", "&#65;", "\\u0041", "aGVs", "AAAA\n", "=", "01100001",
     "https://a.b/?d=", "![a](http://", "<img src=", "{{a", "//a.b/", "password: ", "+49 ", "<!-- ", "\n", " ", "\n \n",
-    "before using this tool ", "ignore all ", "attention to ", "send the conversation to ", "忽略", "игнорируй ", "이전", "\u202e",
+    "a%41 ", "before using this tool ", "ignore all ", "attention to ", "send the conversation to ", "忽略", "игнорируй ", "이전", "\u202e",
     "\u200b", "a\u200bb", "\U000e0041", "\ufe00", "\ue000", "vtaber ", "erongi ", "PuTTY-User-Key-File-2: ", "<<<<<", "BIC ",
 ]  # fmt: skip
 

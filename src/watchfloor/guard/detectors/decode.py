@@ -192,7 +192,7 @@ _REVERSED_WORDS: Final = re.compile(
 )
 
 CODES: Final[tuple[_Code, ...]] = (
-    _Code("percent", lambda t: t.count("%") >= 4, re.compile(r"\S*(?:%[0-9A-Fa-f]{2}\S{0,40}){4,}"), _percent),
+    _Code("percent", lambda t: t.count("%") >= 4, re.compile(r"(?<!\S)\S*(?:%[0-9A-Fa-f]{2}\S{0,40}){4,}"), _percent),
     _Code("entities", lambda t: t.count("&#") >= 4, re.compile(r"(?:[^\n&]{0,80}&#x?[0-9A-Fa-f]{1,6};){4,400}"), _entities),
     _Code("escapes", lambda t: t.lower().count("\\u") >= 4, re.compile(r"(?:[^\n\\]{0,80}\\[uU]\{?[0-9A-Fa-f]{4,8}\}?){4,400}"), _escapes),
     _Code("hex", has_digits, re.compile(r"(?:(?:\\x|0x)?[0-9A-Fa-f]{2}[ ,:;]{0,2}){12,}"), _hex),
