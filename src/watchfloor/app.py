@@ -27,7 +27,9 @@ from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
 from watchfloor.response.holds import AskLimits
 from watchfloor.settings import Settings
+from watchfloor.storage import inventory, people
 from watchfloor.storage.activity import Activity
+from watchfloor.storage.aliases import complete_aliases
 from watchfloor.storage.audit_files import Checkpoints
 from watchfloor.storage.compiler import KqlCompiler
 from watchfloor.storage.control import SqlControlStore
@@ -93,6 +95,7 @@ def build_server(settings: Settings) -> Server:
         policies.publish_defaults(tx, content.policies())
         keys.ensure_signing_key(tx, vault)
         setup_token = setup.ensure_setup_token(tx)
+        complete_aliases(tx, inventory.list_agents(tx), people.list_users(tx))
         tx.audit("server:start", "server", {"host": settings.host, "port": settings.port})
     _offer_setup(data / "run" / "setup.url", settings, setup_token)
 

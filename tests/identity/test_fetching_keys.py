@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from watchfloor.identity.providers import MAX_JWKS_BYTES, fetch_jwks
+from watchfloor.identity.jwks import MAX_JWKS_BYTES, fetch_jwks
 from watchfloor.model.errors import Unavailable
 
 

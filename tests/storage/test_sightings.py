@@ -79,7 +79,7 @@ def test_what_the_registry_knows_is_ids_names_and_what_telemetry_carries(store: 
             inventory.save_agent(tx, agent)
     with store.read() as tx:
         assert sorted(sightings.registered_agents(tx)) == [
-            ("billing", "BILLING", "9F0C"), ("hr", "HR", ""), ("it", "IT", ""),
+            ("billing", "BILLING", ("9F0C", "")), ("hr", "HR", ("", "x")), ("it", "IT", ("", "")),
         ]  # fmt: skip
         assert sightings.registered_servers(tx) == {}
 

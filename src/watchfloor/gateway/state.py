@@ -23,6 +23,7 @@ from watchfloor.model.agents import PinState, Scope
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.facts import (
     AgentFacts,
+    Aliases,
     ApprovalFacts,
     BindingFacts,
     CredentialFacts,
@@ -116,9 +117,12 @@ class State:
         self.users: dict[str, UserFacts] = {}
         self.servers: dict[str, ServerFacts] = {}
         self.tools: dict[tuple[str, str], ToolFacts] = {}
+        self._offering: dict[str, set[str]] = {}
         self.cards: dict[tuple[str, str], ToolCard] = {}
         self.directory = Directory()
         self._names: dict[str, tuple[str, ...]] = {}
+        self._aliases: dict[str, tuple[str, ...]] = {}
+        self._aliased: dict[tuple[str, str], set[str]] = {}
         self.bindings: dict[tuple[str, str], dict[str, BindingFacts]] = {}
         self.approvals: dict[str, Approval] = {}
         """Answers by hold."""
@@ -209,6 +213,9 @@ class State:
         if kind is Kind.TOOL:
             server, _, tool = key.partition("/")
             _put(self.tools, (server, tool), ToolFacts, body)
+            self._offering.setdefault(tool, set()).discard(server)
+            if (server, tool) in self.tools:
+                self._offering[tool].add(server)
         elif kind is Kind.BINDING:
             agent, server, tool = key.split("/", 2)
             _put(self.bindings.setdefault((agent, server), {}), tool, BindingFacts, body)
@@ -217,6 +224,8 @@ class State:
             _put(self.cards, (server, tool), ToolCard, body)
         elif kind is Kind.DIRECTORY:
             self._know(f"list/{key}", DirectoryNames.from_json(body).names if body is not None else ())
+        elif kind is Kind.ALIASES:
+            self._call(key, Aliases.from_json(body).names if body is not None else ())
         elif kind is Kind.CREDENTIAL:
             self._secrets.pop(key, None)
             if body is not None:
@@ -258,6 +267,16 @@ class State:
         else:
             why = Answer(found.answer or Answer.DECLINED)
             self.approvals[hold_id] = Approval.refused(why, hold_id, found.payload_hash, found.expires_at)
+
+    def _call(self, key: str, names: tuple[str, ...]) -> None:
+        """Let an agent or a user go by ``names``, in place of the names that it had."""
+        kind, _, own_id = key.partition("/")
+        for name in self._aliases.pop(key, ()):
+            self._aliased[(kind, name)].discard(own_id)
+        if names:
+            self._aliases[key] = names
+            for name in names:
+                self._aliased.setdefault((kind, name), set()).add(own_id)
 
     def _know(self, source: str, names: tuple[str, ...]) -> None:
         """Put ``names`` into the directory, in place of what ``source`` had there."""
@@ -320,6 +339,10 @@ class State:
                 return replace(tool, pin_state=PinState.CHANGED)
         return tool
 
+    def servers_of(self, name: str) -> list[str]:
+        """The tool servers that have a tool of this name."""
+        return sorted(self._offering.get(name, ()))
+
     def binding(self, agent_id: str, server_id: str, tool: str) -> BindingFacts | None:
         """What lets this agent use this tool: the binding of this very tool, else that of every tool."""
         bindings = self.bindings.get((agent_id, server_id))
@@ -331,6 +354,19 @@ class State:
         """Until when no operator is asked about calls of this agent for this user, if that is so."""
         limit = self.hold_limits.get(f"{agent_id}/{user_id or ''}") if self.hold_limits else None
         return limit.until if limit is not None and limit.until > now else None
+
+    def agent_called(self, name: str) -> str | None:
+        """The id of the one agent that a platform or a directory calls ``name`` (lower case); of two it is neither."""
+        return self._called("agent", name, self.agents)
+
+    def user_called(self, name: str) -> str | None:
+        """The id of the one user whom a directory calls ``name`` (lower case)."""
+        return self._called("user", name, self.users)
+
+    def _called(self, kind: str, name: str, known: Mapping[str, Any]) -> str | None:
+        found = self._aliased.get((kind, name)) or set()
+        found = found | {name} if name in known else found
+        return next(iter(found)) if len(found) == 1 else None
 
     def is_bound(self, agent_id: str, server_id: str) -> bool:
         """Whether this agent may use any tool of this server."""

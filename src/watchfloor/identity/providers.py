@@ -19,17 +19,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from watchfloor.identity.jwks import fetch_jwks
 from watchfloor.model.errors import Unavailable
-from watchfloor.model.urls import outbound_problem
 from watchfloor.storage.people import IdentityProvider
 
 MAX_TOKEN_CHARS: Final = 16_384
-MAX_JWKS_BYTES: Final = 256 * 1024
 CLOCK_SKEW: Final = 30
 """Seconds that an identity provider's clock may be ahead of ours. An expired token is never accepted."""
 
@@ -56,31 +54,6 @@ class Subject:
     expires: int
     session_id: str | None
     methods: tuple[str, ...]
-
-
-def fetch_jwks(url: str, *, timeout: float = 5.0) -> bytes:
-    """The body at ``url``, at most ``MAX_JWKS_BYTES``; no redirects. Raises ``Unavailable``."""
-    problem = outbound_problem(url, require_tls=True)
-    if problem:
-        raise Unavailable(f"The key set {url} cannot be fetched. {problem}")
-    deadline = time.monotonic() + 2 * timeout
-    try:
-        with (
-            httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client,
-            client.stream("GET", url, headers={"accept": "application/json"}) as response,
-        ):
-            if response.status_code != 200:
-                raise Unavailable(f"The key set {url} answers {response.status_code}.")
-            body = b""
-            for chunk in response.iter_bytes(65_536):
-                body += chunk
-                if len(body) > MAX_JWKS_BYTES:
-                    raise Unavailable(f"The key set {url} is longer than {MAX_JWKS_BYTES} bytes.")
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"The key set {url} takes too long.")
-            return body
-    except httpx.HTTPError as error:
-        raise Unavailable(f"The key set {url} cannot be fetched: {error}.") from error
 
 
 def _unpadded(text: str) -> bytes:

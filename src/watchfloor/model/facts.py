@@ -39,6 +39,7 @@ class Kind(StrEnum):
     SOURCE = "source"  # [telemetry source id]
     TOOL_CARD = "tool_card"  # [server id/tool name]
     DIRECTORY = "directory"  # [name of the list]
+    ALIASES = "aliases"  # [agent/agent id or user/user id]
 
 
 @cache
@@ -184,6 +185,13 @@ class ToolCard(Projected):
 @dataclass(frozen=True, slots=True)
 class DirectoryNames(Projected):
     """Names that the organisation knows by itself besides its users and domains: accounts, channels, partners."""
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Aliases(Projected):
+    """The ids, in lower case, by which a platform or a directory calls an agent or a user."""
 
     names: tuple[str, ...] = ()
 

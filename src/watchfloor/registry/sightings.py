@@ -72,7 +72,7 @@ class Registered:
 def read_registered(tx: ControlTx, own_urls: Sequence[str] = ()) -> Registered:
     """What the registry knows in ``tx``; ``own_urls``: our own doors, behind which stand registered servers."""
     agents, servers = sightings.registered_agents(tx), sightings.registered_servers(tx)
-    ids = frozenset(own_id for agent_id, _, carried in agents for own_id in (agent_id, carried) if own_id)
+    ids = frozenset(own_id for agent_id, _, carried in agents for own_id in (agent_id, *carried) if own_id)
     names = frozenset(_visible(name) for _, name, _ in agents)
     addresses = frozenset(address for url in servers.values() for address in _addresses(url))
     addresses |= frozenset(address for url in own_urls for address in _own_addresses(url))

@@ -27,6 +27,7 @@ from watchfloor.model.facts import (
 )
 from watchfloor.model.people import RiskLevel
 from watchfloor.storage import schema
+from watchfloor.storage.aliases import save_agent_aliases
 from watchfloor.storage.changes import differences, read_setting, upsert, write_setting
 
 if TYPE_CHECKING:
@@ -228,6 +229,7 @@ def save_agent(tx: ControlTx, agent: Agent, action: str = "agent:update", reason
     upsert(tx, schema.agent, values, before is not None)
     if before is None or agent_facts(before) != agent_facts(agent):
         tx.project(Kind.AGENT, agent.id, agent_facts(agent))
+    save_agent_aliases(tx, before, agent)
     tx.audit(action, f"agent/{agent.id}", {**change, **({"reason": reason} if reason else {})})
     return True
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from watchfloor.model.facts import Kind, SigningKey, UserFacts
 from watchfloor.model.people import RiskLevel, Role
 from watchfloor.storage import schema
+from watchfloor.storage.aliases import save_user_aliases
 from watchfloor.storage.changes import differences, plain, upsert
 
 if TYPE_CHECKING:
@@ -218,6 +219,7 @@ def save_user(tx: ControlTx, user: User, action: str = "user:update", reason: st
     upsert(tx, schema.user, values, before is not None)
     if before is None or user_facts(before) != user_facts(user):
         tx.project(Kind.USER, user.id, user_facts(user))
+    save_user_aliases(tx, before, user)
     tx.audit(action, f"user/{user.id}", {**change, **({"reason": reason} if reason else {})})
     return True
 

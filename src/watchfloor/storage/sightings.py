@@ -205,12 +205,14 @@ def update_sightings(tx: ControlTx, sightings: Iterable[Sighting]) -> None:
     )
 
 
-def registered_agents(tx: ControlTx) -> list[tuple[str, str, str]]:
-    """Of every agent in the registry: its id, its name, and the id that its telemetry carries (empty: its id)."""
+def registered_agents(tx: ControlTx) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Of every agent in the registry: its id, its name, and the other ids by which events may name it."""
     a = schema.agent
     carried = a.c.manifest["platformIds"]["observability"].as_string()
-    rows = tx.connection.execute(sa.select(a.c.id, a.c.name, carried.label("carried")))
-    return [(row.id, row.name, row.carried or "") for row in rows]
+    platforms = a.c.manifest["platformIds"]["agent"].as_string()
+    rows = tx.connection.execute(sa.select(a.c.id, a.c.name, carried.label("carried"), platforms.label("platforms")))
+    # The webhook's door writes the ids of agents that it does not know in lower case.
+    return [(row.id, row.name, (row.carried or "", (row.platforms or "").lower())) for row in rows]
 
 
 def registered_servers(tx: ControlTx) -> dict[str, str]:
