@@ -77,6 +77,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("hold-delegation", "The right to answer is lent for a time, and lends nothing that the lender could not do."),
     Claim("hold-fatigue", "An agent that asks too often is refused instead of held, and an alert says so."),
     Claim("hold-hunting", "Everything that happens to a hold is a row that can be hunted in, once."),
+    # -- Copilot Studio's webhook ---------------------------------------------------------------------------------
+    Claim("webhook-contract", "Copilot Studio's questions before tool calls are answered in its contract's shapes."),
+    Claim("webhook-callers", "Who asks must hold a token of the tenant, for this endpoint, of an app on the list; each refusal says why."),
+    Claim("webhook-provenance", "A recipient that only an earlier tool output named is blocked; one that the user named is not."),
+    Claim("webhook-revocation", "Blocking an agent or a tool, or revoking a user, counts for the very next question."),
+    Claim("webhook-deadline", "Every question is answered by its deadline, also while a detector does not come to an end."),
+    Claim("webhook-no-answer", "A question that cannot be understood or decided on is answered with a block, never with an error."),
+    Claim("webhook-audit", "A door that only watches records what it would do, and blocks what an operator has blocked."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

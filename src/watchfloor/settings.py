@@ -71,6 +71,27 @@ class Settings:
     cold_days: int = _setting(90, "Days that events are kept in all, the older ones as Parquet.")
     query_seconds: float = _setting(60.0, "Longest time that one query may take.")
 
+    copilot_studio_tenant: str = _setting(
+        "", "Tenant (GUID) whose Copilot Studio may ask before tool calls; empty closes that door."
+    )
+    copilot_studio_callers: str = _setting("", "App ids that may ask there, separated by spaces.")
+    copilot_studio_url: str = _setting(
+        "", "Endpoint link as entered in Power Platform; empty means GATEWAY_URL/copilot-studio."
+    )
+    copilot_studio_audiences: str = _setting("", "Further audiences that its tokens may have, separated by spaces.")
+    copilot_studio_issuers: str = _setting("", "Issuers of its tokens; empty means the tenant's own, v1 and v2.")
+    copilot_studio_jwks_url: str = _setting("", "Where the tenant publishes its keys; empty means Microsoft's address.")
+    copilot_studio_mode: str = _setting(
+        "enforce", "enforce, or audit: record what would be blocked, and block only what an operator has blocked."
+    )
+    copilot_studio_server: str = _setting(
+        "copilot-studio", "Tool server under which its tools are registered, unless they are found under another."
+    )
+    copilot_studio_deadline: float = _setting(0.7, "Time from its question to our answer, whatever happens.")
+    copilot_studio_session_seconds: float = _setting(
+        5400.0, "How long after a revocation a user of its agents stays refused."
+    )
+
     siem: str = _setting(
         "", "Other SIEMs that alerts and decisions are sent on to, separated by spaces (docs/exports.md)."
     )
@@ -187,6 +208,8 @@ _BOUNDS = (
     ("holds_per_agent_hour", 1, 10_000),
     ("holds_per_approver_hour", 1, 100_000),
     ("max_body_bytes", 1024, 256 * 1024 * 1024),
+    ("copilot_studio_deadline", 0.05, 0.9),
+    ("copilot_studio_session_seconds", 0, 30 * 86_400),
     ("hot_days", 1, 3650),
     ("cold_days", 1, 36_500),
 )

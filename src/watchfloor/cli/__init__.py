@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "import": ("watchfloor.cli.import_:import_", "Make a manifest of other platforms' agent files."),
     "export": ("watchfloor.cli.export:export", "Write a table and period to a file: Parquet, JSON lines or OCSF."),
     "policy": ("watchfloor.cli.policy:policy", "Check and test policies."),
+    "copilot-studio": ("watchfloor.cli.copilot_studio:copilot_studio", "Connect Copilot Studio's threat detection."),
     "guard": ("watchfloor.cli.guard:guard", "Score texts with the guard's detectors."),
     "audit": ("watchfloor.cli.audit:audit", "Verify the audit log."),
     "mcp": ("watchfloor.cli.mcp:mcp", "Guard a stdio MCP server where it stands."),

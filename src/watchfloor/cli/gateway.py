@@ -57,6 +57,7 @@ def gateway(
     )
     _travel_light()
     from watchfloor.gateway.app import GatewayConfig
+    from watchfloor.gateway.copilot_studio.config import PATH, configure
     from watchfloor.gateway.worker import WorkerPlan, run_worker
     from watchfloor.storage.logs import log_opener
 
@@ -79,6 +80,19 @@ def gateway(
             trusted_proxies=trusted_proxy,
             ext_authz_host=settings.gateway_host,
             ext_authz_port=settings.gateway_ext_authz_port,
+            copilot_studio=configure(
+                tenant=settings.copilot_studio_tenant,
+                url=settings.copilot_studio_url or f"{settings.effective_gateway_url}{PATH}",
+                callers=settings.copilot_studio_callers,
+                audiences=settings.copilot_studio_audiences,
+                issuers=settings.copilot_studio_issuers,
+                jwks_url=settings.copilot_studio_jwks_url,
+                mode=settings.copilot_studio_mode,
+                server=settings.copilot_studio_server,
+                deadline_seconds=settings.copilot_studio_deadline,
+                session_seconds=settings.copilot_studio_session_seconds,
+                max_body_bytes=settings.max_body_bytes,
+            ),
         ),
         WorkerPlan(
             data=data,

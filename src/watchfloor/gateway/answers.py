@@ -56,6 +56,7 @@ PUBLIC_MESSAGES: Final[dict[str, str]] = {
     "hold_used": "The approval was used already. To make the call once more, make it without the retry token.",
     "hold_revoked": "The approval of this call was taken back.",
     "retry_token_invalid": "The retry token is not this agent's and user's. Make the call without it.",
+    "deadline": "The call was refused because the decision took too long.",
     "internal_error": "The call was refused because of an internal error.",
     "decision_timeout": "The call was refused because it could not be examined in time. Make it smaller.",
     "not_recorded": "The call was refused because its decision could not be recorded.",

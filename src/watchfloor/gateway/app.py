@@ -23,6 +23,12 @@ from watchfloor.gateway.agent365.http import Agent365Door
 from watchfloor.gateway.approvals import Approvals, Claims
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
 from watchfloor.gateway.conversations import Conversations
+from watchfloor.gateway.copilot_studio import lanes
+from watchfloor.gateway.copilot_studio.config import PATH as COPILOT_STUDIO
+from watchfloor.gateway.copilot_studio.config import CopilotStudioConfig
+from watchfloor.gateway.copilot_studio.door import CopilotStudioDoor
+from watchfloor.gateway.copilot_studio.engine import Asked, LaneEngine, Outcome, TicketedSpool
+from watchfloor.gateway.copilot_studio.keys import TenantKeys
 from watchfloor.gateway.decide import DecideDoor
 from watchfloor.gateway.enforce import Enforcer, Spool
 from watchfloor.gateway.flights import Flights
@@ -47,6 +53,14 @@ _LOG: Final = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
 _LAST_WORD_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 3600.0
+_LANE_CONVERSATIONS: Final = 16 * 1024 * 1024
+
+
+def fetch_keys(url: str) -> bytes:
+    """A tenant's key set. Its HTTP client is loaded where there is such a door, and nowhere else."""
+    from watchfloor.identity.jwks import fetch_jwks
+
+    return fetch_jwks(url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +89,7 @@ class GatewayConfig:
     ext_authz_host: str = "127.0.0.1"
     ext_authz_port: int = 0
     """Where Envoy asks for authorization, over gRPC; 0: nowhere."""
+    copilot_studio: CopilotStudioConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +134,11 @@ class Gateway:
             timedelta(seconds=config.hold_seconds),
             config.holds_per_agent_hour,
         )
-        self._conversations = Conversations(
-            ConversationFiles(
-                config.conversations_directory or config.run_directory / "conversations",
-                hashlib.sha256(outside.derive("gateway conversations")).digest(),
-            )
+        files = ConversationFiles(
+            config.conversations_directory or config.run_directory / "conversations",
+            hashlib.sha256(outside.derive("gateway conversations")).digest(),
         )
+        self._conversations = Conversations(files)
         self.enforcer = Enforcer(
             state=self.state,
             verifier=TokenVerifier(config.issuer, base_url),
@@ -157,7 +171,54 @@ class Gateway:
             self.enforcer, self._mcp, addresses, base_url=base_url, max_body_bytes=config.max_body_bytes
         )
         self.ext_authz: ExtAuthzDoor | None = None
+        self._lane_metrics: list[Metrics] = []
+        self._copilot_studio = self._open_copilot_studio(files, addresses)
         self._is_draining = False
+
+    def _open_copilot_studio(self, files: ConversationFiles, addresses: Addresses) -> CopilotStudioDoor | None:
+        """The webhook's door, whose decisions are taken in threads of their own, each by an enforcer of its own."""
+        config, outside, studio, now = self._config, self._outside, self._config.copilot_studio, self._now
+        if studio is None:
+            return None
+
+        def make_engine() -> LaneEngine:
+            state = State(
+                open_reader=outside.open_reader,
+                open_epoch=outside.open_epoch,
+                unseal=lambda sealed, name: b"",  # nothing goes out from there
+                lease_seconds=config.lease_seconds,
+            )
+            holds = Holds(
+                Seal(outside.derive("gateway holds"), "retry token"),
+                timedelta(seconds=config.hold_seconds),
+                config.holds_per_agent_hour,
+            )
+            spool, metrics = TicketedSpool(outside.spool), Metrics()
+            enforcer = Enforcer(
+                state=state,
+                verifier=TokenVerifier(config.issuer, self._base_url),
+                credentials=Credentials(config.issuer, state.secret),
+                approvals=Approvals(state, holds, outside.claims),
+                recorder=Recorder(config.tenant, config.worker_id),
+                spool=spool,
+                conversations=Conversations(files, max_bytes=_LANE_CONVERSATIONS),
+                metrics=metrics,
+                tenant=config.tenant,
+                now=now,
+            )
+            self._lane_metrics.append(metrics)
+            return LaneEngine(enforcer, spool, studio, now)
+
+        asked: lanes.Lanes[Asked, Outcome] = lanes.Lanes(make_engine)
+        return CopilotStudioDoor(
+            studio,
+            self.enforcer,
+            TenantKeys(studio.jwks_url, fetch_keys),
+            asked,
+            addresses,
+            wait_durable=outside.wait_durable,
+            now=now,
+        )
 
     # -- requests -------------------------------------------------------------------------------------------------
 
@@ -171,6 +232,8 @@ class Gateway:
                 await self._agent365.handle(scope, receive, send, path.removeprefix("/agents/"))
             elif path.startswith("/guard/v1/"):
                 await self._decide.handle(scope, receive, send, path.removeprefix("/guard/v1/"))
+            elif self._copilot_studio is not None and path.startswith(f"{COPILOT_STUDIO}/"):
+                await self._copilot_studio.handle(scope, receive, send, path.removeprefix(f"{COPILOT_STUDIO}/"))
             else:
                 await self._about(path, scope["method"], send)
         elif scope["type"] == "lifespan":
@@ -217,7 +280,7 @@ class Gateway:
 
     def _render_metrics(self) -> bytes:
         records, size = self._outside.spool_waiting()
-        return self.metrics.render(
+        return self.metrics.with_those_of(self._lane_metrics).render(
             {
                 "spool_records": records,
                 "spool_bytes": size,
@@ -253,6 +316,8 @@ class Gateway:
                 except WatchfloorError as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
+                if self._copilot_studio is not None:
+                    self._copilot_studio.start()
                 ticking = asyncio.create_task(self._tick())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -262,6 +327,8 @@ class Gateway:
                         await ticking
                 if self.ext_authz is not None:
                     await self.ext_authz.stop(_LAST_WORD_SECONDS)
+                if self._copilot_studio is not None:
+                    self._copilot_studio.stop()
                 self._upstreams.close()
                 self.enforcer.flush()
                 await send({"type": "lifespan.shutdown.complete"})

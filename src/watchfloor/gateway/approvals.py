@@ -142,6 +142,18 @@ class Approvals:
             return approval
         return None  # it came since the use was asked for: the next attempt goes out, not this one
 
+    def answers_to(self, invocation: Invocation, agent_id: str, user_id: str | None) -> list[tuple[str, str]]:
+        """(hold, retry token) of every answer to this very call that still counts, approvals first."""
+        answers = self._state.approvals
+        if not answers:
+            return []
+        fingerprint = payload_hash(invocation)
+        found = [a for a in answers.values() if a.payload_hash == fingerprint and a.expires_at > invocation.at]
+        return [
+            (a.hold_id, self._holds.named(a.hold_id, a.expires_at, fingerprint, agent_id, user_id).retry_token)
+            for a in sorted(found, key=lambda a: not a.approved)
+        ]
+
     def _is_waiting(self, invocation: Invocation) -> bool:
         """Whether an operator is asked about this very call already."""
         fingerprint, now, answered = payload_hash(invocation), invocation.at, self._state.approvals

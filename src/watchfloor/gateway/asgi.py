@@ -77,7 +77,8 @@ class Addresses:
     def __init__(self, trusted_proxies: Iterable[str]) -> None:
         self._trusted = tuple(ipaddress.ip_network(p, strict=False) for p in trusted_proxies)
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
+        """Whether this is one of our proxies."""
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
@@ -88,7 +89,7 @@ class Addresses:
         """The caller's address."""
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        if not self._trusted or forwarded_for is None or not self._is_trusted(address):
+        if not self._trusted or forwarded_for is None or not self.is_trusted(address):
             return address
         for hop in reversed(forwarded_for.split(",")):
             hop = hop.strip()
@@ -97,6 +98,6 @@ class Addresses:
             except ValueError:
                 return address
             address = hop
-            if not self._is_trusted(hop):
+            if not self.is_trusted(hop):
                 return hop
         return address

@@ -6,7 +6,7 @@ Values only; ``enforce.py`` makes ``Admission`` and ``Permit``, nobody else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from watchfloor.gateway.tokens import Token
@@ -33,6 +33,15 @@ class CallRequest:
     pseudo_effect: ToolEffect | None = None
     goes_out_here: bool = True
     """Whether the gateway itself makes the call; if not, no upstream credential is needed."""
+    agent_name: str = ""
+    """What the door calls the agent, for the record of one that the registry does not know."""
+    noted: Mapping[str, Any] = field(default_factory=dict)
+    """What else belongs on record: ids under which the caller knows the call."""
+    can_redact: bool = True
+    """Whether the caller can be given other arguments; if not, what should be redacted is blocked."""
+    is_audit: bool = False
+    """Whether this door only watches: what is not refused by an operator's own act is let out, and the verdict that it
+    would have had is recorded."""
 
 
 @dataclass(frozen=True, slots=True)

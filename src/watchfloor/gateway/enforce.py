@@ -30,12 +30,13 @@ from watchfloor.gateway.counters import Activity
 from watchfloor.gateway.holds import Hold
 from watchfloor.gateway.metrics import Metrics
 from watchfloor.gateway.minting import Credentials, NoCredential
+from watchfloor.gateway.overruling import as_the_door_can, late_verdict, overruled
 from watchfloor.gateway.records import Recorder
 from watchfloor.gateway.refusals import Allowance
 from watchfloor.gateway.state import State, Unusable
 from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError, TokenVerifier
 from watchfloor.gateway.watchdog import Watch
-from watchfloor.guard import redact
+from watchfloor.guard import codec, redact
 from watchfloor.guard.context import Context
 from watchfloor.guard.engine import Overrun, decide
 from watchfloor.guard.provenance.cards import strictness_of
@@ -44,10 +45,10 @@ from watchfloor.guard.provenance.trace import Trace, trace, untraced
 from watchfloor.model.activity import Invocation
 from watchfloor.model.agents import PinState, Scope, ToolEffect
 from watchfloor.model.errors import Unavailable
-from watchfloor.model.facts import Facts, ToolFacts
+from watchfloor.model.facts import Facts, ServerFacts, ToolFacts
 from watchfloor.model.ids import new_id
 from watchfloor.model.pins import tool_hash
-from watchfloor.model.verdicts import Effect, Mode, Reason, Severity, Verdict
+from watchfloor.model.verdicts import Effect, Verdict
 
 _LOG: Final = logging.getLogger(__name__)
 _MOST_ENDS: Final = 100
@@ -246,17 +247,38 @@ class Enforcer:
             self.metrics.count(self.metrics.verdicts, "failed")
             raise Refusal(RefusalKind.BLOCKED, "decision_timeout") from error
         except Exception as error:  # INVARIANT: no answer is never an allow
-            _LOG.exception("a decision failed")
-            self.metrics.count(self.metrics.verdicts, "failed")
-            raise Refusal(RefusalKind.BLOCKED, "internal_error") from error
+            raise self._failed() from error
         effect = permit.facts.tool.effect if permit.facts.tool is not None else ToolEffect.UNKNOWN
         if self._wait_durable is not None and effect.has_side_effects:
             await self._until_durable(permit)
         return permit
 
+    def decide_late(self, request: CallRequest) -> Permit:
+        """Decide by facts alone, for a door whose time is over before the guard has answered. Raises ``Refusal``.
+
+        Lets out only what reads, and only where an administrator has chosen that for the tool; and flags it.
+        """
+        started = self._clock()
+        try:
+            self._require_state()
+            return self._settle(request, self._judge_late(request, started), started)
+        except Refusal:
+            raise
+        except Exception as error:  # INVARIANT: no answer is never an allow
+            raise self._failed() from error
+
+    def _failed(self) -> Refusal:
+        _LOG.exception("a decision failed")
+        self.metrics.count(self.metrics.verdicts, "failed")
+        return Refusal(RefusalKind.BLOCKED, "internal_error")
+
     def _decide(self, request: CallRequest, started: float, presented: Presented | None) -> Permit:
         self._require_state()
-        judged = self._judge(request, started, presented)
+        return self._settle(request, self._judge(request, started, presented), started)
+
+    def _settle(self, request: CallRequest, judged: _Judged, started: float) -> Permit:
+        """Put the verdict on record, and only then permit."""
+        judged.verdict = as_the_door_can(judged.verdict, request)
         invocation, verdict = judged.invocation, judged.verdict
         hold = self._approvals.hold(invocation, judged.found) if verdict.effect is Effect.HOLD else None
         try:
@@ -270,6 +292,8 @@ class Enforcer:
                 decision_us=judged.micros,
                 trace=judged.trace,
                 fragments=None if policies is None else policies.fragments,
+                agent_name=request.agent_name,
+                noted=request.noted,
             )
             # Ends of earlier calls ride along: one write, and the shipper has fewer records to open.
             self._spool.append(b"[%b]" % b",".join([entries, *self._ends]))
@@ -285,6 +309,8 @@ class Enforcer:
             self._activity.blocked(invocation.agent_id, started)
             raise _refusal(verdict, invocation.id, hold)
         server = judged.facts.server
+        if server is None and request.is_audit:
+            server = ServerFacts(invocation.server_id)
         assert server is not None, "the guard lets no call out to an unknown server"
         revision = self.state.revision
 
@@ -344,9 +370,31 @@ class Enforcer:
             try:
                 judged.authorization = self._credentials.authorization(token, facts.server, facts.binding, now)
             except NoCredential as error:
-                verdict = _overruled(verdict, "internal_error", "credential", str(error))
+                verdict = overruled(verdict, "internal_error", "credential", str(error))
         judged.facts, judged.verdict = facts, verdict
         return judged
+
+    def _judge_late(self, request: CallRequest, started: float) -> _Judged:
+        """The verdict that facts alone give, and that the guard's time was over."""
+        state, token = self.state, request.token
+        now = self._now()
+        invocation = codec.readable(self._invocation(request, new_id("inv"), now))
+        judged = _Judged(invocation)
+        counters = self._activity.observe(token.agent_id, token.server_id, request.tool, started)
+        facts = state.facts(
+            token.facts, token.agent_id, token.user_id, token.server_id, request.tool, now, counters,
+            may_write=token.may_write,
+        )  # fmt: skip
+        policies = state.policies
+        assert policies is not None, "state without policies is not usable"
+        judged.facts, judged.verdict = facts, late_verdict(invocation, facts, policies)
+        return judged
+
+    def retry_tokens(self, request: CallRequest) -> list[tuple[str, str]]:
+        """(hold, retry token) of the answers of operators to this very call, approvals first: for a door whose callers
+        cannot keep a retry token."""
+        token = request.token
+        return self._approvals.answers_to(self._invocation(request, "", self._now()), token.agent_id, token.user_id)
 
     def _trace(self, judged: _Judged, request: CallRequest, facts: Facts) -> None:
         """Where the arguments came from. What cannot be traced is refused where it matters, never passed over."""
@@ -463,6 +511,21 @@ class Enforcer:
         if tool:
             result = ToolResult(invocation.id, token.server_id, tool, value) if is_known else None
             self._conversations.heard(name, result, invocation.id)
+
+    def hear_again(
+        self, request: CallRequest, server_id: str, tool: str, value: Any, invocation: str, *, is_known: bool = True
+    ) -> None:
+        """Keep what a tool has answered before ``request``, for a door whose caller tells it with every call.
+
+        ``invocation`` is made of the content, so that it is kept once. Raises ``Unavailable``.
+        """
+        name = self._conversation_name(self._invocation(request, "", self._now()))
+        if self._conversations.at(name).has_heard(invocation):
+            return
+        card = self.state.cards.get((server_id, tool))
+        trusted = tuple(card.trusted_fields) if card is not None else ()
+        result = ToolResult(invocation, server_id, tool, value, False, trusted) if is_known else None
+        self._conversations.heard(name, result, invocation)
 
     # -- what came of it ------------------------------------------------------------------------------------------
 
@@ -590,14 +653,6 @@ class Enforcer:
             )
         except Unavailable as error:
             _LOG.warning("a tool list is not on record: %s", error)
-
-
-def _overruled(verdict: Verdict, code: str, step: str, message: str) -> Verdict:
-    """``verdict`` as a block, for what only the door can know."""
-    reason = Reason(code, step, Effect.BLOCK, Mode.ENFORCE, Severity.HIGH, message)
-    return dataclasses.replace(
-        verdict, effect=Effect.BLOCK, would_be=Effect.BLOCK, reasons=(reason, *verdict.reasons), redactions=()
-    )
 
 
 def _refusal(verdict: Verdict, invocation_id: str, hold: Hold | None) -> Refusal:

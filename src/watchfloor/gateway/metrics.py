@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
 DECISION_BOUNDS: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
+WEBHOOK_BOUNDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 UPSTREAM_BOUNDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -23,6 +25,11 @@ class Histogram:
         """One more."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self._sum += seconds
+
+    def add(self, other: Histogram) -> None:
+        """Everything that ``other`` has counted, within the same bounds."""
+        self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
+        self._sum += other._sum
 
     def lines(self, name: str) -> list[str]:
         """In Prometheus' text format."""
@@ -44,6 +51,27 @@ class Metrics:
         self.unrecorded = 0
         self.decision = Histogram(DECISION_BOUNDS)
         self.upstream = Histogram(UPSTREAM_BOUNDS)
+        self.webhook_answers: dict[str, int] = {}
+        self.webhook = Histogram(WEBHOOK_BOUNDS)
+
+    def with_those_of(self, others: Iterable[Metrics]) -> Metrics:
+        """A copy of these with ``others`` added: decisions that were taken in threads of their own."""
+        total = Metrics()
+        for each in (self, *others):
+            for mine, theirs in (
+                (total.verdicts, each.verdicts),
+                (total.completions, each.completions),
+                (total.refused_requests, each.refused_requests),
+                (total.webhook_answers, each.webhook_answers),
+            ):
+                for key, count in list(theirs.items()):
+                    mine[key] = mine.get(key, 0) + count
+            total.suppressed += each.suppressed
+            total.unrecorded += each.unrecorded
+            total.decision.add(each.decision)
+            total.upstream.add(each.upstream)
+            total.webhook.add(each.webhook)
+        return total
 
     @staticmethod
     def count(table: dict[str, int], key: str) -> None:
@@ -57,6 +85,7 @@ class Metrics:
             ("watchfloor_gateway_decisions_total", "verdict", self.verdicts),
             ("watchfloor_gateway_calls_completed_total", "status", self.completions),
             ("watchfloor_gateway_requests_refused_total", "code", self.refused_requests),
+            ("watchfloor_gateway_copilot_studio_answers_total", "answer", self.webhook_answers),
         ):
             lines.append(f"# TYPE {name} counter")
             lines += [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(table.items())]
@@ -69,4 +98,5 @@ class Metrics:
             lines += [f"# TYPE watchfloor_gateway_{name} gauge", f"watchfloor_gateway_{name} {value}"]
         lines += self.decision.lines("watchfloor_gateway_decision_seconds")
         lines += self.upstream.lines("watchfloor_gateway_upstream_seconds")
+        lines += self.webhook.lines("watchfloor_gateway_copilot_studio_seconds")
         return ("\n".join(lines) + "\n").encode()

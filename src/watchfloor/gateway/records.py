@@ -92,13 +92,19 @@ class Recorder:
         decision_us: float,
         trace: Trace | None = None,
         fragments: codec.Fragments | None = None,
+        agent_name: str = "",
+        noted: Mapping[str, Any] | None = None,
     ) -> bytes:
         """``ToolCallDecided`` with its content: two entries of one record, to be put between brackets.
 
-        ``fragments`` of the policy set that decided only make it faster.
+        ``fragments`` of the policy set that decided only make it faster. ``agent_name`` stands for that of an agent
+        that is not registered.
         """
         row = self._row("ToolCallDecided", invocation.at, invocation.door, invocation.address)
         self._describe_call(row, invocation, facts)
+        if facts.agent is None and agent_name:
+            row["AgentName"] = _short(agent_name)
+        extra = dict(noted or {})
         row["Verdict"] = verdict.effect.value
         row["WouldBe"] = verdict.would_be.value
         row["Reasons"] = _json(verdict.reasons) if verdict.reasons else "[]"
@@ -116,9 +122,11 @@ class Recorder:
         if hold is not None:
             row["HoldId"] = hold.id
             waiting = {"id": hold.id, "payload_hash": hold.payload_hash, "expires_at": hold.expires_at.isoformat()}
-            row["AdditionalFields"] = _json({"hold": waiting})
+            extra["hold"] = waiting
         elif released_by is not None:
             row["HoldId"] = released_by
+        if extra:
+            row["AdditionalFields"] = _json(extra)
         content = {
             "Timestamp": row["Timestamp"],
             "TenantId": self._tenant,

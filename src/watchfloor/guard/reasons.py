@@ -57,8 +57,11 @@ CODES: Final[dict[str, Code]] = {
     "hold_used": Code(Severity.LOW, "The approval of this call was used before."),
     "hold_revoked": Code(Severity.MEDIUM, "The approval of this call was taken back."),
     "retry_token_invalid": Code(Severity.MEDIUM, "The retry token was not given out for this agent and user."),
+    "deadline": Code(
+        Severity.HIGH, "The guard did not answer in the time that the caller gives it.", is_retryable=True
+    ),
     "internal_error": Code(Severity.HIGH, "The guard failed; the call is refused.", is_retryable=True),
     "decision_timeout": Code(Severity.HIGH, "The guard did not come to an end in time; the call is refused."),
     "not_recorded": Code(Severity.HIGH, "The verdict could not be recorded; the call is refused.", is_retryable=True),
 }
-"""``not_recorded`` is given by doors, the others by the guard."""
+"""``not_recorded`` and ``deadline`` are given by doors, the others by the guard."""

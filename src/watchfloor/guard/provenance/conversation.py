@@ -20,6 +20,10 @@ from watchfloor.guard.provenance.labels import Label
 from watchfloor.guard.provenance.leaves import Leaf, LeafKind, leaves
 from watchfloor.guard.provenance.words import bare_url, dates, find, fold, squeeze
 
+TOLD_AGAIN: Final = "res_"
+"""What the invocation of a result begins with that is named by its content, because its door tells it with every call:
+however often it is read, it is one."""
+
 _SEPARATOR: Final = "\x00"
 _SQUEEZED: Final = 8
 """From this length on a value with digits is also looked for without its separators."""
@@ -117,6 +121,7 @@ class Conversation:
         "_expected",
         "_fields",
         "_free",
+        "_heard",
         "_leaves",
         "_lines",
         "_lost",
@@ -146,6 +151,7 @@ class Conversation:
         self._results = self._leaves = self._text = self._waiting = 0
         self._lost = False
         self._expected: set[str] = set()
+        self._heard: set[str] = set()
 
     # -- what was said and read -----------------------------------------------------------------------------------
 
@@ -169,6 +175,10 @@ class Conversation:
     def read(self, result: ToolResult) -> None:
         """Take in a tool's result. It is indexed when the next call asks."""
         self._expected.discard(result.invocation)
+        if result.invocation in self._heard:
+            return
+        if result.invocation.startswith(TOLD_AGAIN):
+            self._heard.add(result.invocation)
         if self._results >= self._bounds.results:
             self._lost = True
             return
@@ -179,6 +189,10 @@ class Conversation:
     def expect(self, invocation: str) -> None:
         """A result is on its way to the agent, and is not known here before ``read``."""
         self._expected.add(invocation)
+
+    def has_heard(self, invocation: str) -> bool:
+        """Whether a result that is named by its content was read."""
+        return invocation in self._heard
 
     def forget(self) -> None:
         """Something was read that is not known here."""
