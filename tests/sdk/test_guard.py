@@ -184,6 +184,22 @@ async def test_waiting_for_approval_ends_with_the_answer_or_in_time(world: World
         await both.do("wait_for_approval", held, timeout=20, every=0.05)
 
 
+async def test_a_call_is_not_refused_for_a_token_that_nobody_asked_to_be_sent(world: World, both: Both) -> None:
+    payment = {"to": "x", "amount": 5000.0}
+    with pytest.raises(Held) as caught:
+        await both.run("pay", payment, user_turns=["Pay x 5000.0"])
+    held = caught.value
+    world.approve(json.loads(world.records("ToolCallDecided")[-1]["AdditionalFields"])["hold"])
+    # The approval is used by an answer that gets lost; the agent makes its call again, and may ask anew.
+    await both.do("decide", "pay", payment, conversation_id="c-2", retry_token=held.hold.retry_token)
+    with pytest.raises(Held) as anew:
+        await both.run("pay", payment)
+    assert anew.value.hold.id != held.hold.id and both.ran == []
+    with pytest.raises(Blocked) as used:
+        await both.do("decide", "pay", payment, retry_token=held.hold.retry_token)
+    assert used.value.code == "hold_used", "a token that was given is answered as it is"
+
+
 # -- functions --------------------------------------------------------------------------------------------------------
 
 

@@ -136,11 +136,11 @@ class AsyncGuard:
         """See ``Guard.tools``."""
         return await self.drive(self.wire.tools(definitions))
 
-    async def wait_for_approval(self, held: Held, *, timeout: float, every: float = 5.0) -> Decision:
+    async def wait_for_approval(self, held: Held, *, timeout: float, every: float | None = None) -> Decision:
         """See ``Guard.wait_for_approval``."""
         until, attempt = time.monotonic() + timeout, 0
         while (left := until - time.monotonic()) > 0 and not held.hold.has_expired():
-            await asyncio.sleep(pause(left, every, attempt))
+            await asyncio.sleep(pause(left, every or held.hold.retry_after_seconds, attempt))
             attempt += 1
             try:
                 return await self.drive(self.wire.decide(held.again))

@@ -178,14 +178,15 @@ class Guard:
         """Those of these definitions (as in MCP's ``tools/list``) that the agent may see. Raises ``Unavailable``."""
         return self.drive(self.wire.tools(definitions))
 
-    def wait_for_approval(self, held: Held, *, timeout: float, every: float = 5.0) -> Decision:
-        """Ask every ``every`` seconds, until an operator has approved, declined (``Blocked``), or ``timeout`` is over.
+    def wait_for_approval(self, held: Held, *, timeout: float, every: float | None = None) -> Decision:
+        """Ask every ``every`` seconds until an operator has approved, declined (``Blocked``), or ``timeout`` is over.
 
-        Raises ``Held`` when there is still no answer. A gateway that does not answer meanwhile is asked again.
+        ``every`` is as often as the gateway wishes, if not given. Raises ``Held`` when there is still no answer, or
+        nobody gave one until the hold expired. A gateway that does not answer meanwhile is asked again.
         """
         until, attempt = time.monotonic() + timeout, 0
         while (left := until - time.monotonic()) > 0 and not held.hold.has_expired():
-            time.sleep(pause(left, every, attempt))
+            time.sleep(pause(left, every or held.hold.retry_after_seconds, attempt))
             attempt += 1
             try:
                 return self.drive(self.wire.decide(held.again))

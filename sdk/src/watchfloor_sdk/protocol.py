@@ -31,6 +31,7 @@ _MOST_TURNS: Final = 64
 _MOST_TURN_CHARS: Final = 1_000_000
 """Of all turns sent at once; the newest is sent whatever its length."""
 _MOST_HOLDS: Final = 1_000
+_TOKEN_IS_OVER: Final = frozenset({"hold_used", "retry_token_invalid"})
 _FOR_NOW: Final = frozenset({502, 503, 504})
 
 
@@ -165,10 +166,19 @@ class Wire:
 
     def decide(self, call: Call) -> Steps[Decision]:
         """May this call be made? Raises ``Blocked``, ``Held`` or ``Unavailable``: then it must not be."""
+        remembered = "" if call.retry_token else self.memory.hold(self._key(call))
+        try:
+            return (yield from self._decide(call, call.retry_token or remembered))
+        except Blocked as blocked:
+            if not remembered or blocked.code not in _TOKEN_IS_OVER:
+                raise
+        # The token was our idea, and the call that it stood for is over: this one is judged as it came.
+        return (yield from self._decide(call, ""))
+
+    def _decide(self, call: Call, retry_token: str) -> Steps[Decision]:
         key = self._key(call)
         try:
             yield from self._tell_loss(call.server, call.conversation_id)
-            retry_token = call.retry_token or self.memory.hold(key)
             body: dict[str, Any] = {"tool": call.tool, "arguments": call.arguments}
             body |= {"user_turns": list(call.user_turns)} if call.user_turns else {}
             body |= _given(
@@ -381,4 +391,6 @@ def _hold(value: Any) -> Hold:
     ):
         raise _malformed("it holds the call and does not name the hold")
     texts = {name: value[name] for name in ("expires_at", "payload_hash") if isinstance(value.get(name), str)}
-    return Hold(value["id"], value["retry_token"], **texts)
+    after = value.get("retry_after_seconds")
+    seconds = float(after) if isinstance(after, (int, float)) and not isinstance(after, bool) else 5.0
+    return Hold(value["id"], value["retry_token"], retry_after_seconds=min(max(seconds, 1.0), 60.0), **texts)

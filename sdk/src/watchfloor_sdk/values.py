@@ -40,6 +40,8 @@ class Hold:
     retry_token: str = field(repr=False)
     expires_at: str = ""
     payload_hash: str = ""
+    retry_after_seconds: float = 5.0
+    """Asking again sooner is of no use."""
 
     def has_expired(self, now: datetime | None = None) -> bool:
         """Whether an approval would come too late; False where the expiry cannot be read."""
