@@ -153,8 +153,10 @@ async def test_what_a_model_writes_to_an_agent_below_is_not_the_users_word(
     assert [tool for tool, _ in ended["ran"]] == ["read_mail", "send_email"], ended
 
 
-@pytest.mark.parametrize("program", ["streamed_openai.py", "streamed_agent_framework.py"])
-async def test_the_users_words_are_heard_where_answers_are_streamed(office: World, run: Any, program: str) -> None:
+@pytest.mark.parametrize("program", ["streamed_openai.py", "streamed_agent_framework.py", "toolnode_langgraph.py"])
+async def test_the_users_words_are_heard_from_streams_and_in_graphs_without_an_agent(
+    office: World, run: Any, program: str
+) -> None:
     path = Path(__file__).with_name("agents") / program
     for prompt, expected in (("", ["read_mail"]), (f"Send it to {STRANGER}", ["read_mail", "send_email"])):
         ended = await run(path, prompt or "Read my mail", EXAMPLES=str(ROOT / "examples"))

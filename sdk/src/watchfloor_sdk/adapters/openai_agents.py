@@ -25,15 +25,15 @@ _GUARDED = "_watchfloor_guarded"
 
 
 def guarded_tool(tool: FunctionTool, guard: AnyGuard) -> FunctionTool:
-    """A copy of ``tool`` that asks ``guard`` under the tool's name."""
+    """A copy of ``tool`` that asks ``guard`` under the tool's name, with its namespace if it has one."""
     if getattr(tool, _GUARDED, False):
         return tool
     guarded = copy.copy(tool)
-    inner = guarded.on_invoke_tool
+    inner, name = guarded.on_invoke_tool, tool.qualified_name
 
     async def invoke(context: ToolContext[Any], text: str) -> Any:
         try:
-            async with asked_later(awaited(guard), tool.name, _parsed(text), _heard(context)) as running:
+            async with asked_later(awaited(guard), name, _parsed(text), _heard(context)) as running:
                 # Written anew: of doubled members another parser might have taken the other one.
                 running.result = output = await inner(context, json.dumps(running.arguments))
         except NotRun as refused:
