@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.complete
 # Other people's clients live apart: what they need is none of ours, and they are not to meet our versions.
 CLIENTS := .venv-clients
+LITELLM := .venv-litellm
 AGENTS  := .venv-agents
 DOJO    := .venv-dojo
 TRAIN   := .venv-train
@@ -33,12 +34,12 @@ $(STAMP): requirements.lock pyproject.toml
 clickhouse: $(STAMP)  ## Add ClickHouse in the process (chdb, 534 MB): with it, `make test` tests the second SQL dialect, too
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-clickhouse.lock
 
-clients: $(CLIENTS)/.complete  ## Add msticpy and kql-cli in an environment of their own: with them `make test` runs them against the doors
+clients: $(CLIENTS)/.complete $(LITELLM)/.complete  ## Add msticpy, kql-cli, Envoy and LiteLLM in environments of their own: with them `make test` runs them against the doors
 
 # Most modules are never imported: those that are get compiled then.
-$(CLIENTS)/.complete: requirements-clients.lock
-	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-clients.lock
+$(CLIENTS)/.complete $(LITELLM)/.complete: .venv-%/.complete: requirements-%.lock
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
 	@touch $@
 
 agents: $(AGENTS)/.complete $(AGENTS)-1/.complete  ## Add agents of other makers in environments of their own: with them `make test` moves them here
@@ -105,6 +106,7 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(COMPILE) --extra test --all-build-deps -o requirements.lock pyproject.toml
 	$(EXTRA) clickhouse | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-clickhouse.lock -
 	$(EXTRA) clients | $(COMPILE) --no-annotate -o requirements-clients.lock -
+	$(EXTRA) litellm | $(COMPILE) --no-annotate -o requirements-litellm.lock -
 	$(EXTRA) agents | $(COMPILE) --no-annotate -o requirements-agents.lock -
 	$(EXTRA) dojo | $(COMPILE) --no-annotate -o requirements-dojo.lock -
 	$(EXTRA) agents-1 | $(COMPILE) --no-annotate -o requirements-agents-1.lock -
@@ -113,4 +115,4 @@ lock:  ## Write the lock files anew from pyproject.toml
 	  | $(BIN)/python -c "import json, sys; [print(f\"{i['metadata']['name']}=={i['metadata']['version']} \\\\\n    --hash=sha256:{i['download_info']['archive_info']['hashes']['sha256']}\") for i in json.load(sys.stdin)['install']]" >> requirements-train.lock
 
 clean:  ## Remove what was built (keeps data)
-	rm -rf $(VENV) $(CLIENTS) $(AGENTS) $(AGENTS)-1 $(DOJO) $(TRAIN) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(LITELLM) $(AGENTS) $(AGENTS)-1 $(DOJO) $(TRAIN) build dist .mypy_cache .ruff_cache .hypothesis

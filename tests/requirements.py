@@ -70,6 +70,9 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("ext-authz-refused", "Through Envoy, a call that is not allowed never reaches the tool server; without an answer, none does."),
     Claim("ext-authz-verbatim", "A body that goes on as it came passes only if no common parser reads anything else in it."),
     Claim("ext-authz-unseen", "Where the gateway sees no answers, a conversation counts as one that is not fully known."),
+    Claim("litellm-guardrail", "A call that a model asks for through LiteLLM is decided on; whatever fails is a verdict that blocks."),
+    Claim("litellm-provenance", "Through LiteLLM only messages of the user are the user's words, and tools' answers are known as such."),
+    Claim("litellm-texts", "Policies take data out of prompts and answers that pass LiteLLM, or stop them."),
     # -- held calls -----------------------------------------------------------------------------------------------
     Claim("hold-once", "An approved call goes out once: not on two workers, not on two hosts, not after a death."),
     Claim("hold-exact", "An approval lets out the very call that was approved; changed, declined, revoked or expired ones stay."),

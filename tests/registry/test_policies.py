@@ -45,6 +45,7 @@ def test_nobody_can_rely_on_a_policy_for_what_no_door_judges(world: World) -> No
             policies.publish(tx, policy(**judged, surface="result", mode="enforce"))
         assert policies.publish(tx, policy(**judged, surface="result", mode="audit")).version == 1
         assert policies.publish(tx, policy(**judged, surface="call", mode="enforce")).version == 2
+        assert policies.publish(tx, policy(**judged, surface="answer", mode="enforce")).version == 3
 
 
 def test_withdrawing_records_the_set_that_is_left(world: World) -> None:

@@ -16,8 +16,8 @@ from watchfloor.guard import steps
 from watchfloor.guard.case import Case
 from watchfloor.guard.content import Limits, examine
 from watchfloor.model.activity import Counters, Invocation
-from watchfloor.model.agents import CredentialOwner, PinState, ServerState, TokenMode
-from watchfloor.model.facts import Facts
+from watchfloor.model.agents import CredentialOwner, PinState, Scope, ServerState, TokenMode
+from watchfloor.model.facts import BindingFacts, Facts, ServerFacts
 
 NOT_A_REVOCATION: Final = frozenset({"state_stale", "token_expired"})
 """Reasons that keep a call from starting, and do not end one that has started."""
@@ -54,6 +54,13 @@ def at_server(state: State, token: Token, server_id: str) -> Token:
     owners = {b.credential_owner for b in state.bindings.get((token.agent_id, server_id), {}).values()}
     mode = TokenMode.MAKER if owners == {CredentialOwner.MAKER} else token.mode
     return replace(token, server_id=server_id, mode=mode, facts=replace(token.facts, mode=mode))
+
+
+def with_model(facts: Facts, token: Token) -> Facts:
+    """The facts of a prompt: a model stands where a tool server does, and every agent may speak to its model."""
+    server = ServerFacts(token.server_id, "Model", "", ServerState.AVAILABLE)
+    binding = BindingFacts(token.agent_id, token.server_id, ANY_TOOL, CredentialOwner.APP, Scope.READ)
+    return replace(facts, server=server, binding=binding)
 
 
 def has_open_tool(state: State, token: Token) -> bool:

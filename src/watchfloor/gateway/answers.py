@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from watchfloor.gateway.holds import Hold
 from watchfloor.guard.reasons import CODES
+from watchfloor.model.verdicts import Verdict
 
 
 class RefusalKind(Enum):
@@ -109,3 +110,12 @@ class Refusal(Exception):
         if self.hold is not None:
             data["hold"] = self.hold.to_json()
         return data
+
+
+def refusal_of(verdict: Verdict, invocation_id: str, hold: Hold | None = None) -> Refusal:
+    """What a caller is told of a verdict that lets nothing out."""
+    code = verdict.reasons[0].code if verdict.reasons else "internal_error"
+    if hold is not None:
+        return Refusal(RefusalKind.HELD, code, invocation_id, hold)
+    kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
+    return Refusal(kind, code, invocation_id)

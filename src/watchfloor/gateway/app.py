@@ -22,6 +22,7 @@ from watchfloor.gateway import asgi
 from watchfloor.gateway.agent365.http import Agent365Door
 from watchfloor.gateway.approvals import Approvals, Claims
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
+from watchfloor.gateway.contents import Contents
 from watchfloor.gateway.conversations import Conversations
 from watchfloor.gateway.copilot_studio import lanes
 from watchfloor.gateway.copilot_studio.config import PATH as COPILOT_STUDIO
@@ -33,6 +34,8 @@ from watchfloor.gateway.decide import DecideDoor
 from watchfloor.gateway.enforce import Enforcer, Spool
 from watchfloor.gateway.flights import Flights
 from watchfloor.gateway.holds import Holds
+from watchfloor.gateway.litellm import http as litellm
+from watchfloor.gateway.litellm.http import LiteLlmDoor
 from watchfloor.gateway.mcp.http import McpDoor
 from watchfloor.gateway.metrics import Metrics
 from watchfloor.gateway.minting import Credentials
@@ -139,12 +142,13 @@ class Gateway:
             hashlib.sha256(outside.derive("gateway conversations")).digest(),
         )
         self._conversations = Conversations(files)
+        recorder = Recorder(config.tenant, config.worker_id)
         self.enforcer = Enforcer(
             state=self.state,
             verifier=TokenVerifier(config.issuer, base_url),
             credentials=Credentials(config.issuer, self.state.secret),
             approvals=Approvals(self.state, holds, outside.claims),
-            recorder=Recorder(config.tenant, config.worker_id),
+            recorder=recorder,
             spool=outside.spool,
             conversations=self._conversations,
             metrics=self.metrics,
@@ -170,6 +174,8 @@ class Gateway:
         self._agent365 = Agent365Door(
             self.enforcer, self._mcp, addresses, base_url=base_url, max_body_bytes=config.max_body_bytes
         )
+        contents = Contents(self.enforcer, recorder, outside.spool, self.watch)
+        self._litellm = LiteLlmDoor(self.enforcer, contents, addresses, max_body_bytes=config.max_body_bytes)
         self.ext_authz: ExtAuthzDoor | None = None
         self._lane_metrics: list[Metrics] = []
         self._copilot_studio = self._open_copilot_studio(files, addresses)
@@ -230,6 +236,8 @@ class Gateway:
                 await self._mcp.handle(scope, receive, send, server)
             elif path.startswith("/agents/"):
                 await self._agent365.handle(scope, receive, send, path.removeprefix("/agents/"))
+            elif path == litellm.PATH:
+                await self._litellm.handle(scope, receive, send)
             elif path.startswith("/guard/v1/"):
                 await self._decide.handle(scope, receive, send, path.removeprefix("/guard/v1/"))
             elif self._copilot_studio is not None and path.startswith(f"{COPILOT_STUDIO}/"):

@@ -42,6 +42,8 @@ class CallRequest:
     is_audit: bool = False
     """Whether this door only watches: what is not refused by an operator's own act is let out, and the verdict that it
     would have had is recorded."""
+    is_prompt: bool = False
+    """Whether this is no call at all but a prompt on its way to a model: no tool server, and nothing to be granted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from watchfloor.gateway import admission
-from watchfloor.gateway.answers import Refusal, RefusalKind
+from watchfloor.gateway.answers import Refusal, RefusalKind, refusal_of
 from watchfloor.gateway.approvals import Approvals, Found, Presented
 from watchfloor.gateway.calls import Admission, CallRequest, Permit
 from watchfloor.gateway.conversations import Conversations
 from watchfloor.gateway.counters import Activity
-from watchfloor.gateway.holds import Hold
 from watchfloor.gateway.metrics import Metrics
 from watchfloor.gateway.minting import Credentials, NoCredential
 from watchfloor.gateway.overruling import as_the_door_can, late_verdict, overruled
@@ -188,7 +187,7 @@ class Enforcer:
     def admit_agent(self, token: Token, address: str, door: str) -> None:
         """The right to be told, and to tell, what concerns the agent and no tool server. Raises ``Refusal``."""
         self._require_state()
-        code = admission.why_agent_not(self.state, self._looking(token, address, door), token)
+        code = admission.why_agent_not(self.state, self.looking(token, address, door), token)
         if code is not None:
             kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
             raise Refusal(kind, code)
@@ -204,9 +203,9 @@ class Enforcer:
         ]
 
     def _why_not_admitted(self, token: Token, address: str, door: str) -> str | None:
-        return admission.why_not(self.state, self._looking(token, address, door), token)
+        return admission.why_not(self.state, self.looking(token, address, door), token)
 
-    def _looking(self, token: Token, address: str, door: str) -> Invocation:
+    def looking(self, token: Token, address: str, door: str) -> Invocation:
         """A look instead of a call: what the steps of a decision need to know of who looks."""
         return self._invocation(CallRequest(door, token, "", {}, address), "", self._now())
 
@@ -307,7 +306,7 @@ class Enforcer:
         self.metrics.count(self.metrics.verdicts, verdict.effect.value)
         if not verdict.effect.lets_the_call_out:
             self._activity.blocked(invocation.agent_id, started)
-            raise _refusal(verdict, invocation.id, hold)
+            raise refusal_of(verdict, invocation.id, hold)
         server = judged.facts.server
         if server is None and request.is_audit:
             server = ServerFacts(invocation.server_id)
@@ -355,6 +354,8 @@ class Enforcer:
             pseudo,
             token.may_write,
         )
+        if request.is_prompt:
+            facts = admission.with_model(facts, token)
         before = time.perf_counter()
         self._trace(judged, request, facts)
         verdict = self._watch.run(decide, invocation, Context(facts, state.policies, judged.trace))
@@ -527,6 +528,12 @@ class Enforcer:
         result = ToolResult(invocation, server_id, tool, value, False, trusted) if is_known else None
         self._conversations.heard(name, result, invocation)
 
+    def knows(self, token: Token, conversation_id: str) -> bool:
+        """Whether anything that was said or read in this conversation is known, or known to be missing."""
+        request = CallRequest("decide", token, "", {}, conversation_id=conversation_id)
+        conversation = self._conversations.at(self._conversation_name(self._invocation(request, "", self._now())))
+        return conversation.knows_user or conversation.has_read
+
     # -- what came of it ------------------------------------------------------------------------------------------
 
     def complete(
@@ -653,11 +660,3 @@ class Enforcer:
             )
         except Unavailable as error:
             _LOG.warning("a tool list is not on record: %s", error)
-
-
-def _refusal(verdict: Verdict, invocation_id: str, hold: Hold | None) -> Refusal:
-    code = verdict.reasons[0].code if verdict.reasons else "internal_error"
-    if hold is not None:
-        return Refusal(RefusalKind.HELD, code, invocation_id, hold)
-    kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
-    return Refusal(kind, code, invocation_id)

@@ -94,13 +94,14 @@ class Recorder:
         fragments: codec.Fragments | None = None,
         agent_name: str = "",
         noted: Mapping[str, Any] | None = None,
+        action: str = "ToolCallDecided",
     ) -> bytes:
         """``ToolCallDecided`` with its content: two entries of one record, to be put between brackets.
 
         ``fragments`` of the policy set that decided only make it faster. ``agent_name`` stands for that of an agent
         that is not registered.
         """
-        row = self._row("ToolCallDecided", invocation.at, invocation.door, invocation.address)
+        row = self._row(action, invocation.at, invocation.door, invocation.address)
         self._describe_call(row, invocation, facts)
         if facts.agent is None and agent_name:
             row["AgentName"] = _short(agent_name)
