@@ -157,7 +157,7 @@ async def test_a_held_call_passes_once_when_an_operator_has_approved_it(envoy: E
     again = {"watchfloor-retry-token": hold["retry_token"]}
     assert await envoy.call("pay", payment | {"amount": 5001.0}, headers=again) == "held"
     assert await envoy.call("pay", payment, headers=again) == "done"
-    assert await envoy.call("pay", payment, headers=again) == "held"
+    assert await envoy.call("pay", payment, headers=again) == "hold_used"
     assert [tool for tool, _ in envoy.world.tools.journal] == ["pay"]
 
 
