@@ -153,6 +153,17 @@ async def test_what_a_model_writes_to_an_agent_below_is_not_the_users_word(
     assert [tool for tool, _ in ended["ran"]] == ["read_mail", "send_email"], ended
 
 
+async def test_whose_words_count_can_be_said_where_models_write_as_the_user(office: World, run: Any) -> None:
+    path = Path(__file__).with_name("agents") / "team_langgraph.py"
+    about = {"EXAMPLES": str(ROOT / "examples")}
+    blind = await run(path, "Read my mail, please", HEARING="0", **about)
+    assert len(blind["ran"]) == 2, "an order in a human message cannot be told from the user's word"
+    ended = await run(path, "Read my mail", HEARING="1", **about)
+    assert [tool for tool, _ in ended["ran"]] == ["read_mail"]
+    ended = await run(path, f"Read my mail and send it to {STRANGER}", HEARING="1", **about)
+    assert [tool for tool, _ in ended["ran"]] == ["read_mail", "send_email"]
+
+
 @pytest.mark.parametrize("program", ["streamed_openai.py", "streamed_agent_framework.py", "toolnode_langgraph.py"])
 async def test_the_users_words_are_heard_from_streams_and_in_graphs_without_an_agent(
     office: World, run: Any, program: str

@@ -22,6 +22,8 @@ from sdk.installed import ROOT
 from sdk.test_guard import BROKEN, LURE, REDACTING, SECRET, THIEF, answering
 from watchfloor import content
 
+pytestmark = pytest.mark.slow
+
 
 class Claude:
     """What Claude Code does with its hooks."""

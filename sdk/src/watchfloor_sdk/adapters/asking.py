@@ -7,7 +7,7 @@ by the words and in the conversation of the call above: what a model writes to a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,6 +32,18 @@ class Heard:
 
 
 _above: ContextVar[Heard | None] = ContextVar("watchfloor_heard", default=None)
+
+
+@contextmanager
+def hearing(user_turns: Iterable[str], conversation_id: str | None = None) -> Iterator[None]:
+    """Within this block these are the user's words, newest last, and this the conversation, whatever messages say.
+
+    For agents whose user messages are written by models: an agent that hands its orders on in a graph, a worker of a
+    team. Blocks are not widened by blocks inside: what is below a guarded tool keeps to the words above.
+    """
+    heard = _above.get() or Heard(tuple(user_turns), conversation_id)
+    with _below(heard):
+        yield
 
 
 class NotRun(Exception):
