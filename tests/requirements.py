@@ -88,6 +88,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("webhook-deadline", "Every question is answered by its deadline, also while a detector does not come to an end."),
     Claim("webhook-no-answer", "A question that cannot be understood or decided on is answered with a block, never with an error."),
     Claim("webhook-audit", "A door that only watches records what it would do, and blocks what an operator has blocked."),
+    Claim("sessions-told", "Streaks of refusals, attempts that go on, new tools and unusual volume each raise their alert, once."),
+    Claim("sessions-honest", "A busy but honest agent raises none of them, and what is new is not told while an agent learns."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from watchfloor.detection import sessions
 from watchfloor.detection.changed_tools import report_changed_tools
 from watchfloor.detection.publishing import publish_alerts as publish_changed_alerts
 from watchfloor.detection.rules import Ruleset, shipped
@@ -74,6 +75,11 @@ def run_detection(context: JobContext) -> None:
     for _ in range(_MOST_ROUNDS):
         if not detector.run().is_behind:
             return
+
+
+def watch_sessions(context: JobContext) -> None:
+    """Look at what agents and users did over a time: streaks, novelty, volume."""
+    sessions.watch(context.control, context.activity, context.ruleset, context.now())
 
 
 def create_holds_from_events(context: JobContext) -> None:
@@ -172,6 +178,7 @@ class Job:
 
 JOBS: Final = (
     Job(run_detection, 1),
+    Job(watch_sessions, 30),
     Job(create_holds_from_events, 1),
     Job(expire_holds, 5),
     Job(publish_holds, 1),

@@ -34,6 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "id": "",
     "message": "The policy says no.",
     "also": (),
+    "effect": "send",
 }
 
 
@@ -88,7 +89,7 @@ def row(step: Mapping[str, Any], number: int) -> dict[str, Any]:
         "AccountUpn": f"{s['user']}@zava.example" if s["user"] else "",
         "ServerId": s["server"],
         "ToolName": s["tool"],
-        "ToolEffect": "send",
+        "ToolEffect": s["effect"],
         "Verdict": verdict if s["action"] in ("ToolCallDecided", "GuardrailDecision") else "",
         "WouldBe": s["would_be"] or verdict,
         "ReasonCode": "" if verdict == "allow" else s["reason"],

@@ -43,7 +43,13 @@ class Stores:
 
     def arrive(self, *steps: Mapping[str, Any]) -> None:
         """Steps in few words, in one batch; ids count on over batches unless given."""
-        self.write("AgentActivity", [row(s, next(self._numbers)) for s in steps])
+        self.arrive_numbered(*steps)
+
+    def arrive_numbered(self, *steps: Mapping[str, Any]) -> list[int]:
+        """As ``arrive``; the numbers that the steps' ids were made of."""
+        numbers = [next(self._numbers) for _ in steps]
+        self.write("AgentActivity", [row(s, n) for s, n in zip(steps, numbers, strict=True)])
+        return numbers
 
 
 @contextmanager

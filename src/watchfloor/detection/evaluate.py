@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from watchfloor.detection.rules import TACTICS, ReasonMeaning, Reasons, Rule, Ruleset, progress
+from watchfloor.detection.rules import TACTICS, AnyRule, ReasonMeaning, Reasons, Rule, Ruleset, progress
 from watchfloor.detection.steps import GUARDRAIL, Step, clean, read
 from watchfloor.model.cases import AlertDraft, Entity, EntityKind, EntityRole
 from watchfloor.model.verdicts import Severity
@@ -137,7 +137,7 @@ _KEYS: Final[dict[str, Callable[[Step], str]]] = {
 }
 
 
-def _group(rule: Rule, step: Step) -> tuple[str, ...]:
+def _group(rule: AnyRule, step: Step) -> tuple[str, ...]:
     return (step.tenant, *(_KEYS[key](step) for key in rule.group_by))
 
 
@@ -210,7 +210,7 @@ def _sentence(text: str) -> str:
     return text if not text or text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
-def _texts(rule: Rule, steps: Sequence[Step]) -> dict[str, str]:
+def _texts(rule: AnyRule, steps: Sequence[Step], told: str = "") -> dict[str, str]:
     last = steps[-1]
     count, stopped = len(steps), sum(s.was_stopped for s in steps)
     user = clean(last.upn or last.user_id)
@@ -239,10 +239,11 @@ def _texts(rule: Rule, steps: Sequence[Step]) -> dict[str, str]:
         "span": when(steps[0].at, last.at),
         "reason": _sentence(clean(last.message, 300)),
         "minutes": str(rule.within_minutes),
+        "detail": clean(told, 300),
     }
 
 
-def _entities(rule: Rule, steps: Sequence[Step]) -> tuple[Entity, ...]:
+def _entities(rule: AnyRule, steps: Sequence[Step]) -> tuple[Entity, ...]:
     found: dict[tuple[EntityKind, str], Entity] = {}
 
     def add(kind: EntityKind, id_: str, name: str, role: EntityRole) -> None:
@@ -262,7 +263,7 @@ def _entities(rule: Rule, steps: Sequence[Step]) -> tuple[Entity, ...]:
     return tuple(ranked[:EVIDENCE_LIMIT])
 
 
-def _judge(rule: Rule, steps: Sequence[Step], reasons: Reasons) -> Meaning:
+def _judge(rule: AnyRule, steps: Sequence[Step], reasons: Reasons) -> Meaning:
     meanings = [meaning(s, reasons) for s in steps]
     furthest = max(meanings, key=_how_far)
     only_configuration = all(m.is_configuration for m in meanings)
@@ -300,8 +301,10 @@ def event(step: Step) -> dict[str, Any]:
     }
 
 
-def _draft(rule: Rule, group: tuple[str, ...], start: datetime, steps: Sequence[Step], reasons: Reasons) -> AlertDraft:
-    texts, judged, last = _texts(rule, steps), _judge(rule, steps, reasons), steps[-1]
+def _draft(
+    rule: AnyRule, group: tuple[str, ...], start: datetime, steps: Sequence[Step], reasons: Reasons, told: str = ""
+) -> AlertDraft:
+    texts, judged, last = _texts(rule, steps, told), _judge(rule, steps, reasons), steps[-1]
     digest = hashlib.sha256("\x00".join(group).encode()).hexdigest()[:32]
     return AlertDraft(
         rule_id=rule.id,
@@ -328,9 +331,9 @@ def _draft(rule: Rule, group: tuple[str, ...], start: datetime, steps: Sequence[
     )
 
 
-def draft_alert(rule: Rule, steps: Sequence[Step], reasons: Reasons) -> AlertDraft:
-    """The alert that ``rule`` raises about ``steps`` of one hour, without asking whether they are enough."""
-    return _draft(rule, _group(rule, steps[0]), _hour(steps[0].at), steps, reasons)
+def draft_alert(rule: AnyRule, steps: Sequence[Step], reasons: Reasons, told: str = "") -> AlertDraft:
+    """The alert that ``rule`` raises about ``steps``, without asking whether they are enough; ``told``: in words."""
+    return _draft(rule, _group(rule, steps[0]), _hour(steps[0].at), steps, reasons, told)
 
 
 class SliceRunner:

@@ -42,7 +42,7 @@ TACTICS: Final = (
 
 PLACEHOLDERS: Final = frozenset(
     {"user", "Who", "agent", "tool", "server", "tools", "calls", "were", "them", "before", "stopped", "from_addresses",
-     "span", "reason", "minutes", "times"}
+     "span", "reason", "minutes", "times", "detail"}
 )  # fmt: skip
 """What titles and descriptions of rules may name."""
 
@@ -111,8 +111,8 @@ class Example(_Content):
     expect: tuple[Mapping[str, Any], ...]
 
 
-class Rule(_Content):
-    """A detection rule, as its content file says it."""
+class AnyRule(_Content):
+    """What every rule says of its alerts."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     title: str
@@ -121,9 +121,7 @@ class Rule(_Content):
     severity_if_configuration: Severity | None = None
     tactic: Tactic | Literal["from_reason"]
     techniques: tuple[str, ...] = ()
-    select: Select
     group_by: tuple[GroupKey, ...] = Field(min_length=1)
-    at_least: int = Field(default=1, ge=1)
     within_minutes: int = Field(default=0, ge=0, le=60)
     escalate: Escalation | None = None
     user_role: EntityRole = EntityRole.IMPACTED
@@ -132,10 +130,30 @@ class Rule(_Content):
     blind_spots: str
     tests: tuple[Example, ...] = Field(min_length=2)
 
+
+class Rule(AnyRule):
+    """A detection rule over single steps, as its content file says it."""
+
+    select: Select
+    at_least: int = Field(default=1, ge=1)
+
     @property
     def within(self) -> timedelta:
         """The window in which ``at_least`` steps must fall."""
         return timedelta(minutes=self.within_minutes)
+
+
+class SessionRule(AnyRule):
+    """A rule over what was done within a time: a KQL query that is asked again and again.
+
+    The query finds ``Start`` and ``Now`` (the window of ``within_minutes``) and ``Learn`` (``learns_days`` before it).
+    Each row that it answers is an alert: ``Evidence`` are the ids of its events, ``Detail`` what the alert says of them
+    in words.
+    """
+
+    within_minutes: int = Field(ge=1, le=60)
+    learns_days: int = Field(default=0, ge=0, le=30)
+    query: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +162,7 @@ class Ruleset:
 
     rules: tuple[Rule, ...]
     reasons: Reasons
+    sessions: tuple[SessionRule, ...] = ()
 
     @property
     def longest_window(self) -> timedelta:
@@ -155,13 +174,13 @@ def _faults(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
 
 
-def _check(rule: Rule, where: str) -> list[str]:
+def _check(rule: Rule | SessionRule, where: str) -> list[str]:
     faults = []
     for field in ("title", "description"):
         names = {name for _, name, _, _ in string.Formatter().parse(getattr(rule, field)) if name is not None}
         for name in sorted(names - PLACEHOLDERS):
             faults.append(f"{where}: {field}: unknown placeholder {{{name}}}. Known: {', '.join(sorted(PLACEHOLDERS))}")
-    if rule.at_least > 1 and not rule.within_minutes:
+    if isinstance(rule, Rule) and rule.at_least > 1 and not rule.within_minutes:
         faults.append(f"{where}: within_minutes: a rule with at_least {rule.at_least} needs a window")
     if not any(not example.expect for example in rule.tests) or not any(example.expect for example in rule.tests):
         faults.append(f"{where}: tests: needs a case that must match and one that must not")
@@ -172,6 +191,7 @@ def parse(documents: Mapping[str, str]) -> Ruleset:
     """The ruleset in ``documents`` (file name to YAML text). Raises ``InputError`` with every fault and its place."""
     faults: list[str] = []
     rules: list[Rule] = []
+    sessions: list[SessionRule] = []
     reasons: Reasons | None = None
     for name, text in sorted(documents.items()):
         try:
@@ -179,7 +199,8 @@ def parse(documents: Mapping[str, str]) -> Ruleset:
             if name == "reasons.yaml":
                 reasons = Reasons.model_validate(body)
                 continue
-            rule = Rule.model_validate(body)
+            is_session = isinstance(body, dict) and "query" in body
+            rule = SessionRule.model_validate(body) if is_session else Rule.model_validate(body)
         except yaml.YAMLError as error:
             faults.append(f"{name}: {error}")
         except ValidationError as error:
@@ -188,12 +209,12 @@ def parse(documents: Mapping[str, str]) -> Ruleset:
             faults += _check(rule, name)
             if name != f"{rule.id}.yaml":
                 faults.append(f"{name}: id: {rule.id!r} differs from the file's name")
-            rules.append(rule)
+            (sessions if isinstance(rule, SessionRule) else rules).append(rule)  # type: ignore[arg-type]  # of its kind
     if reasons is None and not faults:
         faults.append("reasons.yaml: is missing")
     if faults or reasons is None:
         raise InputError("\n".join(faults), where="detections")
-    return Ruleset(tuple(rules), reasons)
+    return Ruleset(tuple(rules), reasons, tuple(sessions))
 
 
 @cache
@@ -205,7 +226,7 @@ def shipped() -> Ruleset:
 
 def advice(rule_ids: Sequence[str], ruleset: Ruleset) -> tuple[str, ...]:
     """Recommended actions of several rules, each once, in order."""
-    by_id = {rule.id: rule for rule in ruleset.rules}
+    by_id: dict[str, AnyRule] = {rule.id: rule for rule in (*ruleset.rules, *ruleset.sessions)}
     seen: dict[str, None] = {}
     for rule_id in rule_ids:
         if rule_id in by_id:

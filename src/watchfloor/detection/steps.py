@@ -149,8 +149,13 @@ def interesting(table: pa.Table) -> pa.Table:
 
 def read(table: pa.Table) -> list[Step]:
     """The interesting rows of ``table``, each event once, in order of time and id."""
+    return read_all(interesting(table))
+
+
+def read_all(table: pa.Table) -> list[Step]:
+    """Every row of ``table``, each event once, in order of time and id."""
     steps: dict[str, Step] = {}
-    for row in interesting(table).select(list(COLUMNS)).to_pylist():
+    for row in table.select(list(COLUMNS)).to_pylist():
         text = {name: row[name] or "" for name in _TEXTS}
         at = row["Timestamp"]
         if at is None or not text["ReportId"]:

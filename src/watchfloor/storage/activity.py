@@ -137,6 +137,16 @@ class Activity:
         )
         return _rows(table)
 
+    def oldest_after(self, seq: int, upto: int) -> datetime | None:
+        """When the first of the events behind ``seq`` and up to ``upto`` happened, however late it arrived."""
+        found = self.query(
+            f"AgentActivity | where IngestSeq > {int(seq)} and IngestSeq <= {int(upto)}"
+            " | summarize Oldest = min(Timestamp)",
+            1,
+        )
+        value = found["Oldest"][0].as_py() if found.num_rows else None
+        return value.astimezone(UTC) if isinstance(value, datetime) else None
+
     def newest_seq(self) -> int:
         """The last position in the event store, 0 if it is empty."""
         table = self.query("AgentActivity | sort by IngestSeq desc | take 1 | project IngestSeq", 1)
