@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from watchfloor.gateway.tokens import Token
 from watchfloor.model.activity import Invocation
 from watchfloor.model.agents import ToolEffect
 from watchfloor.model.facts import Facts, ServerFacts
 from watchfloor.model.verdicts import Verdict
+
+MODEL: Final = "llm:model"
+"""The ``server_id`` of what is said to a model and by it. No tool server's id holds a colon."""
+
+PROMPT: Final = "llm:prompt"
+"""The tool as which what is said to a model is decided on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,14 @@ import orjson
 from watchfloor.gateway import asgi
 from watchfloor.gateway.answers import SIGN_IN_AGAIN, Refusal, RefusalKind
 from watchfloor.gateway.asgi import JSON, Addresses, BodyTooLarge, CallerGone, Receive, Scope, Send
+from watchfloor.gateway.calls import MODEL, PROMPT, CallRequest
 from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.mcp import protocol
 from watchfloor.gateway.mcp.headers import Headers, read_headers
 from watchfloor.gateway.mcp.http import McpDoor
 from watchfloor.gateway.mcp.rpc import Rejected
 from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError
+from watchfloor.model.agents import ToolEffect
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.ids import is_name
 
@@ -98,7 +100,8 @@ class Agent365Door:
             status = 400 if error.code == "invalid_request" else 401
             await self._challenge(send, status, error.code, error.description)
         except Refusal as refusal:
-            self._refused(address, refusal.code, token)
+            if not refusal.invocation_id:
+                self._refused(address, refusal.code, token)
             await self._refuse(send, refusal)
         except Exception:  # INVARIANT: nobody is shown anything, and no words are taken in, by mistake
             _LOG.exception("a request failed")
@@ -116,27 +119,41 @@ class Agent365Door:
         return {"mcpServers": [{"mcpServerName": name, "mcpServerUniqueName": name} for name in names]}
 
     async def _listen(self, address: str, token: Token, headers: Headers, receive: Receive) -> dict[str, Any]:
-        """Keep the user's words for the decisions of this conversation."""
+        """Keep the user's words for the decisions of this conversation, and decide on them as on a prompt."""
         self._enforcer.admit_agent(token, address, DOOR)
         raw = await asgi.read_body(receive, self._max_body, headers.values.get(b"content-length"))
         conversation, turns = _said_in(protocol.parse(raw))
-        # What the user was allowed to do may have changed while the body came.
-        self._enforcer.admit_agent(token, address, DOOR)
-        about = dataclasses.replace(token, server_id=NO_SERVER)
-        try:
-            self._enforcer.listen(about, conversation, turns)
-            if token.user_id is not None:
-                # MCP clients of the SDK name no conversation in their calls: those are made in the sign-in's own.
-                self._enforcer.listen(about, "", turns)
-        except Unavailable as error:
-            raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
+        request = CallRequest(
+            DOOR,
+            dataclasses.replace(token, server_id=MODEL),
+            PROMPT,
+            {},
+            address=address,
+            conversation_id=conversation,
+            user_turns=turns,
+            pseudo_effect=ToolEffect.READ,
+            goes_out_here=False,
+            can_redact=False,
+            is_prompt=True,
+        )
+        permit = await self._enforcer.decide(request)
+        self._enforcer.complete(permit, status="ok")
+        if token.user_id is not None:
+            # MCP clients of the SDK name no conversation in their calls: those are made in the sign-in's own.
+            try:
+                self._enforcer.listen(request.token, "", turns)
+            except Unavailable as error:
+                raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
         return {"recorded": True}
 
     async def _refuse(self, send: Send, refusal: Refusal) -> None:
         if refusal.code in SIGN_IN_AGAIN:
             await self._challenge(send, 401, "invalid_token", refusal.code)
             return
-        body = orjson.dumps({"error": refusal.code, "error_description": refusal.message})
+        value = {"error": refusal.code, "error_description": refusal.message}
+        if refusal.invocation_id:
+            value["invocation"] = refusal.invocation_id
+        body = orjson.dumps(value)
         if refusal.kind is RefusalKind.UNAVAILABLE:
             await asgi.answer(send, 503, body, [JSON, (b"retry-after", b"1")])
         else:

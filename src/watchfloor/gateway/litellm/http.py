@@ -21,7 +21,7 @@ from typing import Final
 from watchfloor.gateway import admission, asgi
 from watchfloor.gateway.answers import Refusal, RefusalKind
 from watchfloor.gateway.asgi import Addresses, BodyTooLarge, CallerGone, Receive, Scope, Send
-from watchfloor.gateway.calls import CallRequest
+from watchfloor.gateway.calls import MODEL, PROMPT, CallRequest
 from watchfloor.gateway.contents import Contents
 from watchfloor.gateway.conversations import LARGEST_RESULT
 from watchfloor.gateway.enforce import Enforcer
@@ -39,10 +39,6 @@ from watchfloor.model.verdicts import Effect
 _LOG: Final = logging.getLogger(__name__)
 PATH: Final = "/beta/litellm_basic_guardrail_api"
 DOOR: Final = "litellm"
-MODEL: Final = "llm:model"
-"""The ``server_id`` of what is said to a model and by it. No tool server's id holds a colon."""
-
-PROMPT: Final = "llm:prompt"
 ANSWER: Final = "llm:answer"
 _SEPARATORS: Final = ("-", "__", "_", ".", "/", ":")
 _REDACTED: Final = "The call holds what may not go out, and cannot be rewritten on this way."
