@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.dojo.defences import OURS, effect_of
+from bench.dojo.defences import effect_of
 from watchfloor.guard.provenance.cards import infer_card
 from watchfloor.guard.provenance.conversation import Conversation, ToolResult
 from watchfloor.guard.provenance.directory import Directory
-from watchfloor.guard.provenance.labels import Outcome
+from watchfloor.guard.provenance.labels import Outcome, Strictness
 from watchfloor.guard.provenance.trace import trace
 
 SOURCES = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code."
@@ -112,7 +112,7 @@ def main() -> None:
     data = data_folder()
     tools = definitions(data)
     played = list(tasks(data))
-    for strictness in OURS:
+    for strictness in Strictness:
         counts: collections.Counter[str] = collections.Counter()
         why: collections.Counter[str] = collections.Counter()
         for _, turns, steps in played:

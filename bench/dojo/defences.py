@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from bench.dojo.scenes import Call, Scene
+from watchfloor.gateway.alignment.encoder import Encoder
+from watchfloor.gateway.alignment.encoder import build as build_encoder
+from watchfloor.gateway.alignment.encoder import load as load_encoder
+from watchfloor.guard.alignment import head
+from watchfloor.guard.alignment.features import measure, question
 from watchfloor.guard.provenance.cards import infer_card, role_of
 from watchfloor.guard.provenance.conversation import Conversation, ToolResult
 from watchfloor.guard.provenance.directory import Directory
@@ -47,11 +55,20 @@ class Nothing:
         pass
 
 
+@cache
+def encoder() -> Encoder:
+    """The sentence encoder, built for this run."""
+    with tempfile.TemporaryDirectory() as directory:
+        build_encoder(Path(directory))
+        return load_encoder(Path(directory))
+
+
 class Ours:
     """The guard's provenance, without a gateway around it: for measuring rules quickly."""
 
-    def __init__(self, strictness: str) -> None:
-        self._strictness = strictness
+    def __init__(self, name: str) -> None:
+        self._strictness, _, extra = name.partition("+")
+        self._aligns = extra == "alignment"
 
     def start(self, scene: Scene, tools: Definitions) -> None:
         self._effects = {name: effect_of(tool) for name, tool in tools.items()}
@@ -70,6 +87,19 @@ class Ours:
             self._directory,
             self._strictness,
         )
+        if self._aligns and found.outcome(self._strictness) is Outcome.ALLOW:
+            asked = question(
+                call.tool,
+                call.arguments,
+                self._effects[call.tool],
+                self._cards[call.tool],
+                self._conversation,
+                self._directory,
+            )
+            if asked is not None:
+                aligned = head.shipped().judge(measure(asked, encoder().similarity))
+                if aligned.outcome is Outcome.ASK:
+                    return "ask", aligned.story
         worst = found.worst(self._strictness)
         reason = f"{worst.rule} {worst.argument} {worst.label} {worst.value}" if worst else ""
         return ACTIONS[found.outcome(self._strictness)], reason
@@ -216,7 +246,7 @@ TEXT_PEERS = {
     "prompt-guardrail": _prompt_guardrail,
 }
 PROVENANCE_PEERS: dict[str, Callable[[], Defence]] = {"taintgate": TaintGate, "catraca": Catraca}
-OURS = ("balanced", "careful", "strict")
+OURS = ("balanced", "careful", "strict", "careful+alignment")
 
 
 def build(name: str) -> Defence:

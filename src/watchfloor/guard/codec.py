@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -94,7 +94,20 @@ def load_invocation(record: bytes | str | Mapping[str, Any]) -> Invocation:
 def dump_with_trace(invocation: Invocation, trace: Trace | None, limits: Limits = Limits()) -> bytes:  # noqa: B008 (frozen)
     """The invocation as recorded, and beside its members what is known of where its arguments came from."""
     body = dump_invocation(invocation, limits)
-    return body if trace is None else body[:-1] + b',"trace":' + canonical(trace) + b"}"
+    return body if trace is None else body[:-1] + b',"trace":' + dump_trace(trace) + b"}"
+
+
+_LAST: Final = b',"alignment":null}'
+_FIRST: Final = b'{"alignment":null,'
+
+
+def dump_trace(trace: Trace) -> bytes:
+    """The trace as recorded and hashed. Without alignment it is what it was before there was such a thing."""
+    body = canonical(trace)
+    if trace.alignment is not None:
+        return body
+    # Members stand in their order, or sorted where a text cannot be written as UTF-8.
+    return body[: -len(_LAST)] + b"}" if body.endswith(_LAST) else b"{" + body.removeprefix(_FIRST)
 
 
 def load_trace(record: bytes | str | Mapping[str, Any]) -> Trace | None:
@@ -216,10 +229,12 @@ def input_hash(
         digest = hashlib.sha256(b"[")
         digest.update(orjson.dumps(invocation, default=_default, option=orjson.OPT_SORT_KEYS))
         digest.update(b"," + dump_facts(facts, fragments) + b',"' + policy_set.encode() + b'"')
-        digest.update(b"]" if trace is None else b"," + canonical(trace) + b"]")
+        digest.update(b"]" if trace is None else b"," + dump_trace(trace) + b"]")
         return digest.hexdigest()
     except TypeError:
-        values = [invocation, facts, policy_set] if trace is None else [invocation, facts, policy_set, trace]
+        values: list[Any] = [invocation, facts, policy_set]
+        if trace is not None:
+            values.append(_parse(dump_trace(trace)))
         return hashlib.sha256(canonical(values)).hexdigest()
 
 

@@ -173,13 +173,14 @@ class ToolCard(Projected):
     """What a tool's arguments are for (``guard.provenance.labels.Role`` by name), and how much is asked of them.
 
     ``strictness``: balanced, careful or strict; empty means careful. ``trusted_fields``: patterns of field names in
-    its results that an administrator vouches for.
+    its results that an administrator vouches for. ``purpose``: how the approved definition's description begins.
     """
 
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     strictness: str = ""
     is_open_world: bool = True
     trusted_fields: tuple[str, ...] = ()
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ _TELLS_DESTINATION: Final = re.compile(
 _TELLS_SECRET: Final = re.compile(r"\b(?:password|passphrase|api key|access token|secret)\b", re.IGNORECASE)
 _GUARDED: Final = frozenset({_R.DESTINATION, _R.SECRET})
 _MOST_ARGUMENTS: Final = 200
+_PURPOSE: Final = 300
+"""Characters of a description that are kept."""
 
 
 @lru_cache(maxsize=8_192)
@@ -154,7 +156,9 @@ def infer_card(
         roles[name] = Role(role).value
     annotations = definition.get("annotations")
     hint = annotations.get("openWorldHint") if isinstance(annotations, Mapping) else None
-    return ToolCard(roles=roles, is_open_world=not (hint is False and is_trusted))
+    told = definition.get("description")
+    purpose = " ".join(told[: 2 * _PURPOSE].split())[:_PURPOSE] if isinstance(told, str) else ""
+    return ToolCard(roles=roles, is_open_world=not (hint is False and is_trusted), purpose=purpose)
 
 
 def _hinted(role: Role, about: Any) -> Role:

@@ -100,6 +100,11 @@ class _Texts:
         self._waiting.append(folded)
         self._sources.append(source)
 
+    @property
+    def sources(self) -> list[Source]:
+        """The texts as they stand, oldest first."""
+        return self._sources
+
     def find(self, folded: str) -> Source | None:
         if self._waiting:
             at = len(self._joined)
@@ -219,6 +224,16 @@ class Conversation:
     def size(self) -> int:
         """About how many bytes it takes in memory."""
         return 4_000 + 4 * (self._text + self._turn_text) + 300 * self._leaves + self._waiting
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """The user's turns that are kept, oldest first."""
+        return tuple(self._turns)
+
+    def texts(self) -> tuple[Source, ...]:
+        """The running texts that were read, newest first; those that the user asked for by name behind the others."""
+        self._index()
+        return (*reversed(self._free.sources), *reversed(self._named.sources))
 
     @property
     def named_dates(self) -> frozenset[tuple[int, int]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from watchfloor.guard.alignment.alignment import Alignment
 from watchfloor.guard.content import show_path
 from watchfloor.guard.detectors.secrets import mask
 from watchfloor.guard.provenance import rules
@@ -98,6 +99,7 @@ class Trace:
 
     ``sees_user``, ``sees_results``, ``is_complete`` say what the door could see; ``strictness`` is the tool's.
     ``findings`` are at most 16; ``balanced``, ``careful`` and ``strict`` the worst of all that there were.
+    ``alignment``: whether the call fits what the user asked, where a door has worked that out; ``trace`` does not.
     """
 
     strictness: str
@@ -109,12 +111,15 @@ class Trace:
     balanced: Outcome = Outcome.ALLOW
     careful: Outcome = Outcome.ALLOW
     strict: Outcome = Outcome.ALLOW
+    alignment: Alignment | None = None
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Trace:
         """The trace that ``body`` describes. Raises ``ValueError``, ``TypeError``, ``KeyError`` if it does not fit."""
-        known = {each.name for each in dataclasses.fields(cls)} - {"findings"}
+        known = {each.name for each in dataclasses.fields(cls)} - {"findings", "alignment"}
         members = {name: value for name, value in body.items() if name in known}
+        if body.get("alignment") is not None:
+            members["alignment"] = Alignment.from_json(body["alignment"])
         for strictness in ("balanced", "careful", "strict"):
             members[strictness] = Outcome(body[strictness])
         return cls(**members, findings=tuple(Finding.from_json(finding) for finding in body["findings"]))
