@@ -117,9 +117,7 @@ def count(
                 stopped = [entry for entry in played.log if entry[2] != "allow"]
                 counts["blocked"] += any(entry[2] == "block" for entry in stopped)
                 disturbed.append(f"{suite}/{scene.task}: {stopped[0][1:]}")
-    for number, scene in enumerate(dojo.attacked(suite)):
-        if sample > 1 and number % sample:
-            continue
+    for scene in dojo.attacked(suite, sample):
         played = play(scene)
         counts["pairs"] += 1
         counts["effects"] += played.effect

@@ -90,6 +90,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("webhook-audit", "A door that only watches records what it would do, and blocks what an operator has blocked."),
     Claim("sessions-told", "Streaks of refusals, attempts that go on, new tools and unusual volume each raise their alert, once."),
     Claim("sessions-honest", "A busy but honest agent raises none of them, and what is new is not told while an agent learns."),
+    # -- alignment ------------------------------------------------------------------------------------------------
+    Claim("alignment-asks", "An action without an address that only a stranger's text asked for is held, with the optional encoder."),
+    Claim("alignment-evidence", "The reason names the sentence that the call is nearest to, and where it stands."),
+    Claim("alignment-replays", "The score is on record with the decision, which replays without an encoder."),
+    Claim("alignment-optional", "Without the encoder the guard works as ever, and says that it is missing."),
+    Claim("alignment-tightens", "An encoder that is late, fails or is missing where a policy is enforced asks; it never stalls a worker."),
+    Claim("dojo-goal", "Through the real gateway, careful tracing with alignment leaves at most 6 of AgentDojo's 916 attacks an effect: "
+          "plain, obfuscated, laundered."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

@@ -4,11 +4,12 @@
 
 Runs in Watchfloor's own environment. The specification names tools, directory, strictness, tool server and gateway; a
 token for the one agent is printed as a line of JSON, and a fresh one every few minutes. Only the shipped policies about
-provenance are in force.
+provenance are in force; ``alignment`` says whether the one that asks by alignment is, too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -58,12 +59,13 @@ def found(data: Path, wanted: dict[str, Any]) -> RSAKey:
             name, effect = tool["name"], infer_effect(tool, is_trusted=False)
             card = infer_card(tool)
             tx.project(Kind.TOOL, f"{server}/{name}", facts.ToolFacts(server, name, effect, PinState.UNPINNED))
-            tx.project(
-                Kind.TOOL_CARD, f"{server}/{name}", facts.ToolCard(card.roles, wanted["strictness"], card.is_open_world)
-            )
+            card = dataclasses.replace(card, strictness=wanted["strictness"])
+            tx.project(Kind.TOOL_CARD, f"{server}/{name}", card)
         binding = facts.BindingFacts("agent", server, "*", CredentialOwner.APP, Scope.WRITE)
         tx.project(Kind.BINDING, f"agent/{server}/*", binding)
         for body in content.policies():
+            if body["id"] == "alignment-to-confirm" and wanted["alignment"]:
+                body["mode"] = "enforce"
             if body.get("step") == "provenance":
                 tx.project(Kind.POLICY, body["id"], facts.PolicyFacts(body["id"], 1, body))
         tx.audit("dojo:found", "bench")

@@ -25,6 +25,10 @@ PYTHON = os.environ.get("WATCHFLOOR_PYTHON", str(Path(__file__).parents[2] / ".v
 VERSION = "2026-07-28"
 
 
+class Refused(Exception):
+    """The company cannot be set up, or refuses for a reason that has nothing to do with what is measured."""
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -32,11 +36,10 @@ def free_port() -> int:
 
 
 class Behind:
-    """One worker with its company, for one suite and one strictness."""
+    """One worker with its company, for one suite and one of our defences (``careful``, ``careful+alignment``)."""
 
-    def __init__(
-        self, dojo: Dojo, suite: str, tools: dict[str, dict[str, Any]], strictness: str, *, text: bool
-    ) -> None:
+    def __init__(self, dojo: Dojo, suite: str, tools: dict[str, dict[str, Any]], name: str, *, text: bool) -> None:
+        strictness, _, extra = name.partition("+")
         self._dojo, self._text = dojo, text
         self._scene: Scene | None = None
         self._number = 0
@@ -53,11 +56,22 @@ class Behind:
             "issuer": "http://127.0.0.1:1/sts",
             "directory": known_names(environment),
             "strictness": strictness,
+            "alignment": extra == "alignment",
             "tools": list(tools.values()),
         }
-        settings = {"WATCHFLOOR_LEASE_SECONDS": "60", "WATCHFLOOR_SERVER_URL": "http://127.0.0.1:1"}
-        ours = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | settings
+        # Time to answer is not what is measured here: a busy machine is not to make it ask more.
+        settings = {
+            "WATCHFLOOR_LEASE_SECONDS": "60",
+            "WATCHFLOOR_SERVER_URL": "http://127.0.0.1:1",
+            "WATCHFLOOR_ALIGNMENT_MILLISECONDS": "10000",
+        }
+        left_out = ("PYTHONPATH", "WATCHFLOOR_PYTHON")
+        ours = {name: value for name, value in os.environ.items() if name not in left_out} | settings
         root = Path(__file__).parents[2]
+        if extra == "alignment":
+            built = [PYTHON, "-m", "watchfloor", "guard", "alignment", "build", "--data", self._directory.name]
+            if subprocess.run(built, cwd=root, env=ours, stdout=subprocess.DEVNULL).returncode:
+                raise Refused("the sentence encoder cannot be built. Run `make alignment`.")
         self._company = subprocess.Popen(
             [PYTHON, "-m", "bench.dojo.company", self._directory.name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, env=ours,
@@ -87,7 +101,7 @@ class Behind:
             except OSError:
                 self._connection.close()
             time.sleep(0.1)
-        raise SystemExit("the gateway worker does not start")
+        raise Refused("the gateway worker does not start")
 
     def _renew(self) -> None:
         assert self._company.stdout is not None
@@ -152,7 +166,7 @@ class Behind:
         code = answer["error"]["data"]["code"]
         assert not went_out, f"{code}: the call reached the tool server"
         if code not in ("held", "untraced_argument"):
-            raise SystemExit(f"the gateway refuses {wanted.tool} for another reason: {code}")
+            raise Refused(f"the gateway refuses {wanted.tool} for another reason: {code}")
         return ("ask" if code == "held" else "block"), code, None
 
     # -- the tool server ------------------------------------------------------------------------------------------

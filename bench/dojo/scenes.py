@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -118,19 +119,19 @@ class Dojo:
         for task in self.suites[suite_name].user_tasks.values():
             yield self._scene(suite_name, task, None, {})
 
-    def attacked(self, suite_name: str) -> Iterator[Scene]:
-        """Every pair of user task and injection."""
+    def attacked(self, suite_name: str, sample: int = 1) -> Iterator[Scene]:
+        """Every pair of user task and injection, or every ``sample``-th: always the same ones."""
         suite = self.suites[suite_name]
         attack = load_attack(self.attack, suite, _Model())
-        for task in suite.user_tasks.values():
-            for injection in suite.injection_tasks.values():
-                try:
-                    injections = attack.attack(task, injection)
-                except ValueError:
-                    continue
-                if self.disguise == "obfuscated":
-                    injections = {key: obfuscated(text) for key, text in injections.items()}
-                yield self._scene(suite_name, task, injection, injections)
+        pairs = itertools.product(suite.user_tasks.values(), suite.injection_tasks.values())
+        for task, injection in itertools.islice(pairs, 0, None, max(1, sample)):
+            try:
+                injections = attack.attack(task, injection)
+            except ValueError:
+                continue
+            if self.disguise == "obfuscated":
+                injections = {key: obfuscated(text) for key, text in injections.items()}
+            yield self._scene(suite_name, task, injection, injections)
 
     def _scene(self, suite_name: str, task: Any, injection: Any, injections: dict[str, str]) -> Scene:
         key = (suite_name, tuple(sorted(injections.items())))

@@ -65,6 +65,9 @@ class Settings:
     holds_per_approver_hour: int = _setting(
         60, "Held calls that the same approvers are asked about within an hour; more are refused."
     )
+    alignment_milliseconds: int = _setting(
+        500, "How long a call waits to know whether it fits what the user asked (docs/alignment.md); 0 turns it off."
+    )
 
     store_memory: str = _setting("2GB", "Memory limit of the event store.")
     hot_days: int = _setting(7, "Days that events stay in the event store proper.")
@@ -207,6 +210,7 @@ _BOUNDS = (
     ("hold_seconds", 10, 86_400),
     ("holds_per_agent_hour", 1, 10_000),
     ("holds_per_approver_hour", 1, 100_000),
+    ("alignment_milliseconds", 0, 60_000),
     ("max_body_bytes", 1024, 256 * 1024 * 1024),
     ("copilot_studio_deadline", 0.05, 0.9),
     ("copilot_studio_session_seconds", 0, 30 * 86_400),

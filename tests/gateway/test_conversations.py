@@ -200,5 +200,7 @@ def test_the_policies_that_ask_for_provenance_are_shipped() -> None:
     assert {body["id"]: body["effect"] for body in PROVENANCE} == {
         "untraced-argument": "block",
         "argument-to-confirm": "hold",
+        "alignment-to-confirm": "hold",
     }
+    assert [body["id"] for body in PROVENANCE if body["mode"] == "audit"] == ["alignment-to-confirm"]
     PolicySet.build([PolicyFacts(body["id"], 1, body) for body in PROVENANCE])

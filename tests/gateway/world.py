@@ -31,6 +31,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState as Connections
 
 from gateway.toolserver import ToolServer
+from watchfloor.gateway.alignment.encoder import Encoder
 from watchfloor.gateway.app import Gateway, GatewayConfig, Outside
 from watchfloor.gateway.wire import JoiningProtocol
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
@@ -178,6 +179,7 @@ class World:
         self.tools = ToolServer()
         self.config = config
         self.wait_durable: Callable[[], Awaitable[None]] | None = None
+        self.load_encoder: Callable[[], Encoder] | None = None
         self.url = ""
         self.issuer = ISSUER
         self.tool_url = ""
@@ -327,6 +329,7 @@ class World:
                 spool=self.spool,
                 spool_waiting=self.spool.waiting,
                 wait_durable=self.wait_durable,
+                load_encoder=self.load_encoder,
             ),
         )
 

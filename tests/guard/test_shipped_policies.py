@@ -18,9 +18,10 @@ BODIES = content.policies()
 IDS = [str(body["id"]) for body in BODIES]
 
 EXPECTED = {
-    "argument-to-confirm", "bulk-recipients", "external-recipient", "jailbreak-side-effect", "jailbreak-watch",
-    "large-payment", "maker-credential-write", "rate", "secret-exfiltration", "sensitive-data-in-result",
-    "sensitive-data-leaving", "smuggled-content", "unpinned-side-effect", "untraced-argument",
+    "alignment-to-confirm", "argument-to-confirm", "bulk-recipients", "external-recipient", "jailbreak-side-effect",
+    "jailbreak-watch", "large-payment", "maker-credential-write", "rate", "secret-exfiltration",
+    "sensitive-data-in-result", "sensitive-data-leaving", "smuggled-content", "unpinned-side-effect",
+    "untraced-argument",
 }  # fmt: skip
 
 

@@ -55,13 +55,13 @@ def gateway(
     logging.basicConfig(
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {worker_id} %(name)s: %(message)s"
     )
-    _travel_light()
+    data = settings.data.absolute()
+    _travel_light(needs_numpy=settings.alignment_milliseconds > 0 and (data / "models").is_dir())
     from watchfloor.gateway.app import GatewayConfig
     from watchfloor.gateway.copilot_studio.config import PATH, configure
     from watchfloor.gateway.worker import WorkerPlan, run_worker
     from watchfloor.storage.logs import log_opener
 
-    data = settings.data.absolute()
     check_networks(trusted_proxy)
     run_worker(
         GatewayConfig(
@@ -93,6 +93,7 @@ def gateway(
                 session_seconds=settings.copilot_studio_session_seconds,
                 max_body_bytes=settings.max_body_bytes,
             ),
+            alignment_milliseconds=settings.alignment_milliseconds,
         ),
         WorkerPlan(
             data=data,
@@ -107,10 +108,12 @@ def gateway(
     )
 
 
-def _travel_light() -> None:
+def _travel_light(*, needs_numpy: bool) -> None:
     """A worker is there many times over, and Arrow is to make batches of its decisions only: without numpy, which Arrow
-    loads wherever it is installed, and without an allocator of its own, it takes some 15 MiB less."""
-    sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]  # how Python says that there is no such module
+    loads wherever it is installed, and without an allocator of its own, it takes some 15 MiB less. The sentence encoder
+    of those who have built one (docs/alignment.md) needs numpy."""
+    if not needs_numpy:
+        sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]  # how Python says that there is no such module
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 

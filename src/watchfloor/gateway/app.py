@@ -20,6 +20,8 @@ import orjson
 
 from watchfloor.gateway import asgi
 from watchfloor.gateway.agent365.http import Agent365Door
+from watchfloor.gateway.alignment.aligner import Aligner, LaneAligner
+from watchfloor.gateway.alignment.encoder import Encoder
 from watchfloor.gateway.approvals import Approvals, Claims
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
 from watchfloor.gateway.contents import Contents
@@ -57,6 +59,8 @@ _TICK_SECONDS: Final = 0.1
 _LAST_WORD_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 3600.0
 _LANE_CONVERSATIONS: Final = 16 * 1024 * 1024
+_LANE_ALIGNING: Final = 0.6
+"""Share of the webhook's deadline within which a call's alignment must be known."""
 
 
 def fetch_keys(url: str) -> bytes:
@@ -93,6 +97,7 @@ class GatewayConfig:
     ext_authz_port: int = 0
     """Where Envoy asks for authorization, over gRPC; 0: nowhere."""
     copilot_studio: CopilotStudioConfig | None = None
+    alignment_milliseconds: int = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +107,7 @@ class Outside:
     ``unseal`` opens a stored credential, ``derive`` gives a key for a purpose: both are the vault's. ``claims`` takes
     the one use of an approval, among all workers of all hosts.
     ``spool_waiting`` says how many records and bytes wait for the event log. ``wait_durable`` is set where
-    side-effecting calls wait for the disk.
+    side-effecting calls wait for the disk. ``load_encoder`` opens the sentence encoder, or raises ``InputError``.
     """
 
     open_reader: Callable[[], Reader]
@@ -113,6 +118,7 @@ class Outside:
     spool: Spool
     spool_waiting: Callable[[], tuple[int, int]]
     wait_durable: Callable[[], Awaitable[None]] | None = None
+    load_encoder: Callable[[], Encoder] | None = None
 
 
 class Gateway:
@@ -143,6 +149,7 @@ class Gateway:
         )
         self._conversations = Conversations(files)
         recorder = Recorder(config.tenant, config.worker_id)
+        self.aligner = Aligner(outside.load_encoder, milliseconds=config.alignment_milliseconds, metrics=self.metrics)
         self.enforcer = Enforcer(
             state=self.state,
             verifier=TokenVerifier(config.issuer, base_url),
@@ -151,6 +158,7 @@ class Gateway:
             recorder=recorder,
             spool=outside.spool,
             conversations=self._conversations,
+            aligner=self.aligner,
             metrics=self.metrics,
             tenant=config.tenant,
             wait_durable=outside.wait_durable,
@@ -186,6 +194,8 @@ class Gateway:
         config, outside, studio, now = self._config, self._outside, self._config.copilot_studio, self._now
         if studio is None:
             return None
+        # The rest of the time is for everything else.
+        aligning = min(float(config.alignment_milliseconds), _LANE_ALIGNING * studio.deadline_seconds * 1000)
 
         def make_engine() -> LaneEngine:
             state = State(
@@ -208,6 +218,7 @@ class Gateway:
                 recorder=Recorder(config.tenant, config.worker_id),
                 spool=spool,
                 conversations=Conversations(files, max_bytes=_LANE_CONVERSATIONS),
+                aligner=LaneAligner(self.aligner, milliseconds=aligning, metrics=metrics),
                 metrics=metrics,
                 tenant=config.tenant,
                 now=now,
@@ -256,7 +267,7 @@ class Gateway:
         if method not in ("GET", "HEAD"):
             await asgi.answer_json(send, 405, {"error": "method_not_allowed"})
         elif path == "/healthz":
-            await asgi.answer_json(send, 200, {"status": "alive", "worker": self._config.worker_id})
+            await asgi.answer_json(send, 200, self._health())
         elif path == "/readyz":
             problems = self.problems()
             await asgi.answer_json(
@@ -273,6 +284,10 @@ class Gateway:
             await asgi.answer(send, 200, orjson.dumps(metadata), [asgi.JSON, (b"cache-control", b"max-age=300")])
         else:
             await asgi.answer_json(send, 404, {"error": "not_found"})
+
+    def _health(self) -> dict[str, str]:
+        alignment = "ready" if self.aligner.is_ready else self.aligner.problem
+        return {"status": "alive", "worker": self._config.worker_id, "alignment": alignment}
 
     def problems(self) -> list[str]:
         """Why this worker should get no calls; empty when it should."""
@@ -293,6 +308,7 @@ class Gateway:
                 "spool_records": records,
                 "spool_bytes": size,
                 "calls_in_flight": len(self._flights),
+                "alignment_is_ready": float(self.aligner.is_ready),
                 "state_revision": self.state.revision,
                 "decisions_interrupted": self.watch.overruns,
                 "state_is_stale": float(self.state.is_stale),
@@ -326,6 +342,7 @@ class Gateway:
                     return
                 if self._copilot_studio is not None:
                     self._copilot_studio.start()
+                self.aligner.open()
                 ticking = asyncio.create_task(self._tick())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -338,6 +355,7 @@ class Gateway:
                 if self._copilot_studio is not None:
                     self._copilot_studio.stop()
                 self._upstreams.close()
+                self.aligner.close()
                 self.enforcer.flush()
                 await send({"type": "lifespan.shutdown.complete"})
                 return

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from watchfloor.gateway import admission
+from watchfloor.gateway.alignment.aligner import Aligner, Asked
 from watchfloor.gateway.answers import Refusal, RefusalKind, refusal_of
 from watchfloor.gateway.approvals import Approvals, Found, Presented
 from watchfloor.gateway.calls import Admission, CallRequest, Permit
@@ -36,6 +37,7 @@ from watchfloor.gateway.state import State, Unusable
 from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError, TokenVerifier
 from watchfloor.gateway.watchdog import Watch
 from watchfloor.guard import codec, redact
+from watchfloor.guard.alignment.features import question
 from watchfloor.guard.context import Context
 from watchfloor.guard.engine import Overrun, decide
 from watchfloor.guard.provenance.cards import strictness_of
@@ -47,7 +49,7 @@ from watchfloor.model.errors import Unavailable
 from watchfloor.model.facts import Facts, ServerFacts, ToolFacts
 from watchfloor.model.ids import new_id
 from watchfloor.model.pins import tool_hash
-from watchfloor.model.verdicts import Effect, Verdict
+from watchfloor.model.verdicts import Effect, Mode, Verdict
 
 _LOG: Final = logging.getLogger(__name__)
 _MOST_ENDS: Final = 100
@@ -105,6 +107,7 @@ class Enforcer:
         spool: Spool,
         conversations: Conversations,
         metrics: Metrics,
+        aligner: Aligner,
         tenant: str,
         wait_durable: Callable[[], Awaitable[None]] | None = None,
         watch: Watch | None = None,
@@ -115,7 +118,7 @@ class Enforcer:
         self._watch = watch or Watch()
         self._verifier, self._credentials, self._approvals = verifier, credentials, approvals
         self._recorder, self._spool, self._tenant = recorder, spool, tenant
-        self._conversations = conversations
+        self._conversations, self._aligner = conversations, aligner
         self._wait_durable, self._now, self._clock = wait_durable, now, clock
         self._activity = Activity()
         self._allowance = Allowance()
@@ -239,7 +242,8 @@ class Enforcer:
 
     async def _permit(self, request: CallRequest, started: float, presented: Presented | None) -> Permit:
         try:
-            permit = self._decide(request, started, presented)
+            asked = await self._align(request)
+            permit = self._decide(request, started, presented, asked)
         except Refusal:
             raise
         except Overrun as error:  # even saying that it takes too long took too long: refused, without a decision
@@ -251,6 +255,22 @@ class Enforcer:
         if self._wait_durable is not None and effect.has_side_effects:
             await self._until_durable(permit)
         return permit
+
+    async def _align(self, request: CallRequest) -> Asked:
+        """Whether the call fits what the user asked, where a policy wants to know: before the decision, which waits for
+        nobody. What changes meanwhile is decided on as it is then."""
+        state, token = self.state, request.token
+        mode = state.policies.alignment_mode if state.policies is not None else None
+        if mode is None or request.pseudo_effect is not None or not (self._aligner.is_ready or mode is Mode.ENFORCE):
+            return Asked(mode, None)
+        self._require_state()
+        tool = state.tool(token.server_id, request.tool)
+        effect = tool.effect if tool is not None else ToolEffect.UNKNOWN
+        name = self._conversation_name(self._invocation(request, "", self._now()))
+        conversation = self._conversations.at(name, request.user_turns)
+        card = state.cards.get((token.server_id, request.tool))
+        asked = self._watch.run(question, request.tool, request.arguments, effect, card, conversation, state.directory)
+        return Asked(mode, await self._aligner.judge(asked) if asked is not None else None)
 
     def decide_late(self, request: CallRequest) -> Permit:
         """Decide by facts alone, for a door whose time is over before the guard has answered. Raises ``Refusal``.
@@ -271,9 +291,9 @@ class Enforcer:
         self.metrics.count(self.metrics.verdicts, "failed")
         return Refusal(RefusalKind.BLOCKED, "internal_error")
 
-    def _decide(self, request: CallRequest, started: float, presented: Presented | None) -> Permit:
+    def _decide(self, request: CallRequest, started: float, presented: Presented | None, asked: Asked) -> Permit:
         self._require_state()
-        return self._settle(request, self._judge(request, started, presented), started)
+        return self._settle(request, self._judge(request, started, presented, asked), started)
 
     def _settle(self, request: CallRequest, judged: _Judged, started: float) -> Permit:
         """Put the verdict on record, and only then permit."""
@@ -332,7 +352,7 @@ class Enforcer:
             judged.is_named,
         )
 
-    def _judge(self, request: CallRequest, started: float, presented: Presented | None) -> _Judged:
+    def _judge(self, request: CallRequest, started: float, presented: Presented | None, asked: Asked) -> _Judged:
         """The verdict on a call, with everything that it was based on."""
         state, token = self.state, request.token
         now = self._now()
@@ -358,6 +378,9 @@ class Enforcer:
             facts = admission.with_model(facts, token)
         before = time.perf_counter()
         self._trace(judged, request, facts)
+        alignment = asked.at(state.policies)
+        if alignment is not None and judged.trace is not None:
+            judged.trace = dataclasses.replace(judged.trace, alignment=alignment)
         verdict = self._watch.run(decide, invocation, Context(facts, state.policies, judged.trace))
         if presented is not None and presented.is_taken and verdict.effect.lets_the_call_out:
             judged.released_by = presented.root

@@ -8,6 +8,7 @@ from typing import Final
 
 DECISION_BOUNDS: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
 WEBHOOK_BOUNDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+ALIGNMENT_BOUNDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 UPSTREAM_BOUNDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -47,12 +48,14 @@ class Metrics:
         self.verdicts: dict[str, int] = {}
         self.completions: dict[str, int] = {}
         self.refused_requests: dict[str, int] = {}
+        self.alignments: dict[str, int] = {}
         self.suppressed = 0
         self.unrecorded = 0
         self.decision = Histogram(DECISION_BOUNDS)
         self.upstream = Histogram(UPSTREAM_BOUNDS)
         self.webhook_answers: dict[str, int] = {}
         self.webhook = Histogram(WEBHOOK_BOUNDS)
+        self.alignment = Histogram(ALIGNMENT_BOUNDS)
 
     def with_those_of(self, others: Iterable[Metrics]) -> Metrics:
         """A copy of these with ``others`` added: decisions that were taken in threads of their own."""
@@ -63,6 +66,7 @@ class Metrics:
                 (total.completions, each.completions),
                 (total.refused_requests, each.refused_requests),
                 (total.webhook_answers, each.webhook_answers),
+                (total.alignments, each.alignments),
             ):
                 for key, count in list(theirs.items()):
                     mine[key] = mine.get(key, 0) + count
@@ -71,6 +75,7 @@ class Metrics:
             total.decision.add(each.decision)
             total.upstream.add(each.upstream)
             total.webhook.add(each.webhook)
+            total.alignment.add(each.alignment)
         return total
 
     @staticmethod
@@ -86,6 +91,7 @@ class Metrics:
             ("watchfloor_gateway_calls_completed_total", "status", self.completions),
             ("watchfloor_gateway_requests_refused_total", "code", self.refused_requests),
             ("watchfloor_gateway_copilot_studio_answers_total", "answer", self.webhook_answers),
+            ("watchfloor_gateway_alignments_total", "state", self.alignments),
         ):
             lines.append(f"# TYPE {name} counter")
             lines += [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(table.items())]
@@ -99,4 +105,5 @@ class Metrics:
         lines += self.decision.lines("watchfloor_gateway_decision_seconds")
         lines += self.upstream.lines("watchfloor_gateway_upstream_seconds")
         lines += self.webhook.lines("watchfloor_gateway_copilot_studio_seconds")
+        lines += self.alignment.lines("watchfloor_gateway_alignment_seconds")
         return ("\n".join(lines) + "\n").encode()

@@ -232,4 +232,4 @@ def _content(invocation: Invocation, verdict: Verdict, trace: Trace | None) -> s
     if any(reason.code == "arguments_unreadable" for reason in verdict.reasons):
         return codec.dump_with_trace(invocation, trace).decode()
     body = codec.canonical(invocation)
-    return (body if trace is None else body[:-1] + b',"trace":' + codec.canonical(trace) + b"}").decode()
+    return (body if trace is None else body[:-1] + b',"trace":' + codec.dump_trace(trace) + b"}").decode()

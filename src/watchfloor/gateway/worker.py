@@ -21,6 +21,7 @@ from typing import Final
 
 import uvicorn
 
+from watchfloor.gateway.alignment.encoder import MODELS, load
 from watchfloor.gateway.app import Gateway, GatewayConfig, Outside, build_gateway
 from watchfloor.gateway.wire import JoiningProtocol
 from watchfloor.model.errors import InputError, Unavailable
@@ -160,6 +161,7 @@ def _outside(plan: WorkerPlan, vault: Vault, spool: SpoolWriter, shipper: Shippe
         spool=spool,
         spool_waiting=spool.waiting,
         wait_durable=durable,
+        load_encoder=lambda: load(plan.data / MODELS),
     )
 
 

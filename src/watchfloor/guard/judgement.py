@@ -219,6 +219,8 @@ def _reason(policy: Policy, case: Case) -> Reason:
             case.redactions += redactions
     if case.trace is not None and any(name.startswith("provenance.") for name in policy.condition.names):
         detail = {**detail, "provenance": _evidence(case.trace)}
+    if case.trace is not None and case.trace.alignment is not None and policy.asks_alignment:
+        detail = {**detail, "alignment": dataclasses.asdict(case.trace.alignment)}
     return Reason(
         "held" if effect is Effect.HOLD else POLICY_STEPS[policy.step],
         policy.step,

@@ -11,6 +11,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from watchfloor.guard.alignment.alignment import AlignmentState
 from watchfloor.guard.detectors.catalogue import BY_CATEGORY
 from watchfloor.guard.detectors.sensitive import CONFIDENT, LABELS, label_of
 from watchfloor.guard.provenance.labels import Label, Outcome, Strictness
@@ -85,6 +86,11 @@ def _story(case: Case) -> str:
         return "" if case.trace.outcome(case.trace.strictness) == "allow" else "the arguments could not be traced"
     unseen = "" if case.trace.sees_user else "the user's words were not to be seen: "
     return unseen + ("" if case.trace.is_complete else "not everything read is known: ") + worst.story
+
+
+def _alignment(case: Case, member: str, otherwise: Any) -> Any:
+    alignment = case.trace.alignment if case.trace is not None else None
+    return otherwise if alignment is None else getattr(alignment, member)
 
 
 def _user(case: Case, member: str) -> str:
@@ -334,6 +340,33 @@ NAMES: Final[tuple[Name, ...]] = (
         STRING,
         "The way of the worst argument, for messages: tool result, field, excerpt, argument.",
         _story,
+    ),
+    Name(
+        "alignment.outcome",
+        STRING,
+        "`ask` where the call looks like one that somebody else's words asked for, and where that is not known in time;"
+        " `allow` else, and where nobody worked it out ([alignment.md](alignment.md)).",
+        lambda c: _alignment(c, "outcome", Outcome.ALLOW),
+        (Outcome.ALLOW.value, Outcome.ASK.value),
+    ),
+    Name(
+        "alignment.score",
+        DOUBLE,
+        "0 to 1: how much it looks like that; 0 where nobody worked it out, 1 where it is not known.",
+        lambda c: _alignment(c, "score", 0.0),
+    ),
+    Name(
+        "alignment.state",
+        STRING,
+        "Whether there is a score, and why not; empty where nobody worked it out.",
+        lambda c: _alignment(c, "state", ""),
+        ("", *_values(AlignmentState)),
+    ),
+    Name(
+        "alignment.story",
+        STRING,
+        "What the call is nearest to, for messages: tool result, field, sentence.",
+        lambda c: _alignment(c, "story", ""),
     ),
     Name(
         "counters.calls_last_minute",

@@ -84,6 +84,11 @@ class Policy:
     detail: Mapping[str, Any] = field(compare=False, repr=False)
     """What every reason of this policy carries for alerts and holds: title, tactic, techniques, who may approve."""
 
+    @property
+    def asks_alignment(self) -> bool:
+        """Whether it wants to know if a call fits what the user asked."""
+        return any(name.startswith("alignment.") for name in self.condition.names)
+
 
 class Reach(NamedTuple):
     """How much a comprehension can meet in one call: items to loop over, characters of the longest string."""
@@ -141,8 +146,8 @@ class PolicySet:
     """
 
     __slots__ = (
-        "_fused", "_kind", "_on", "_relevant", "_selections", "_settled", "fragments", "hash", "limits", "members",
-        "policies",
+        "_fused", "_kind", "_on", "_relevant", "_selections", "_settled", "alignment_mode", "fragments", "hash",
+        "limits", "members", "policies",
     )  # fmt: skip
 
     def __init__(self, policies: tuple[Policy, ...], set_hash: str, limits: Limits, surface: str = "call") -> None:
@@ -152,6 +157,9 @@ class PolicySet:
         self._on = {other: PolicySet(policies, set_hash, limits, other) for other in sorted(others)}
         self.hash = set_hash
         self.limits = limits
+        modes = {policy.mode for policy in self._relevant if policy.asks_alignment}
+        self.alignment_mode = Mode.ENFORCE if Mode.ENFORCE in modes else Mode.AUDIT if modes else None
+        """The strictest mode of a policy that asks whether calls fit what the user asked; None: no policy does."""
         self.members: Mapping[str, int] = {policy.id: policy.version for policy in policies}
         self.fragments = Fragments()
         premises = [policy.condition.premise for policy in self._relevant]

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from watchfloor.guard import expression, names
+from watchfloor.guard.alignment.alignment import AlignmentState
 from watchfloor.guard.detectors.sensitive import TYPE_IDS
 from watchfloor.guard.problems import Problem, did_you_mean
+from watchfloor.guard.provenance.labels import Outcome
 from watchfloor.model.agents import CredentialOwner, PinState, Scope, TokenMode, ToolEffect
 from watchfloor.model.ids import is_name
 from watchfloor.model.people import RiskLevel
@@ -274,6 +276,7 @@ GIVEN: Final[dict[str, tuple[Member, ...]]] = {
     "user_turns": (),
     "read": (),
     "directory": (),
+    "alignment": _facts(outcome=_one_of((Outcome.ALLOW, Outcome.ASK)), state=_one_of(AlignmentState)),
     "organization": _facts(name=_optional_text, domains=_list_of(_text)),
     "agent": _facts(
         id=_text,
@@ -336,8 +339,8 @@ MEMBERS: Final = (
     Member("techniques", "MITRE ATT&CK or ATLAS techniques.", _list_of(_technique)),
     Member(
         "step",
-        "When it counts: `policies` (default), `detectors` (for `signals.*`), `provenance` (for `provenance.*`, reason "
-        "code untraced_argument), `budget` (reason code rate_exceeded).",
+        "When it counts: `policies` (default), `detectors` (for `signals.*`), `provenance` (for `provenance.*` and "
+        "`alignment.*`, reason code untraced_argument), `budget` (reason code rate_exceeded).",
         _one_of(STEPS),
     ),
     Member(

@@ -8,15 +8,18 @@ bodies that ``policy_body.check`` has passed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from watchfloor.guard.alignment.alignment import Alignment, AlignmentState
 from watchfloor.guard.context import Context
 from watchfloor.guard.detectors.hit import Surface
 from watchfloor.guard.engine import decide
 from watchfloor.guard.policy import PolicySet
 from watchfloor.guard.policy_body import effects
 from watchfloor.guard.protection import protect
+from watchfloor.guard.provenance import labels as provenance
 from watchfloor.guard.provenance.conversation import Conversation, ToolResult
 from watchfloor.guard.provenance.directory import Directory
 from watchfloor.guard.provenance.labels import Strictness
@@ -86,9 +89,16 @@ def try_row(
 
 
 def _trace(given: Mapping[str, Any], invocation: Invocation, facts: Facts) -> Trace | None:
-    """Where the arguments came from, in a row that says what the agent has ``read``."""
-    if "read" not in given:
-        return None
+    """Where the arguments came from, in a row that says what the agent has ``read``, or what that has to do with it."""
+    if "alignment" in given:
+        state = AlignmentState(given["alignment"].get("state", AlignmentState.SCORED))
+        outcome = Alignment(state, provenance.Outcome(given["alignment"].get("outcome", provenance.Outcome.ALLOW)))
+        traced = _traced({"read": [], **given}, invocation, facts)
+        return replace(traced, alignment=outcome)
+    return _traced(given, invocation, facts) if "read" in given else None
+
+
+def _traced(given: Mapping[str, Any], invocation: Invocation, facts: Facts) -> Trace:
     conversation = Conversation()
     conversation.say(invocation.user_turns)
     for number, result in enumerate(given["read"]):
