@@ -375,14 +375,14 @@ def test_a_manifest_says_how_strict_a_tool_is_and_listing_it_again_forgets_nothi
         declared = company()
         declared["toolServers"][0]["url"] = f"{url}/mcp"
         declared["toolServers"][0]["tools"] = [
-            {"name": "send_email", "provenance": "strict", "trustedFields": ["manager"]},
+            {"name": "send_email", "provenance": "strict", "trustedFields": ["manager"], "roles": {"text": "path"}},
             {"name": "search_mail"},
         ]
         world.apply(declared)
         refresh(world)
         refresh(world)
         assert (card(world).strictness, card(world).trusted_fields) == ("strict", ("manager",))
-        assert card(world).roles["whom"] == "destination"
+        assert card(world).roles == {"whom": "destination", "text": "path"}
         del declared["toolServers"][0]["tools"][0]["provenance"]
         world.apply(declared)
         assert (card(world).strictness, card(world).trusted_fields) == ("", ("manager",))

@@ -42,7 +42,11 @@ from watchfloor.storage.control import ControlTx
 
 router = APIRouter(prefix="/api", tags=["registry"])
 
-_NEEDS_MORE: Final = {"policy": Permission.POLICY_WRITE, "provider": Permission.OPERATOR_WRITE}
+_NEEDS_MORE: Final = {
+    "policy": Permission.POLICY_WRITE,
+    "known-names": Permission.POLICY_WRITE,
+    "provider": Permission.OPERATOR_WRITE,
+}
 """Kinds of things in a manifest that registry.write alone does not cover: what is stopped, and whom we believe."""
 
 _SIGN_IN: Final = frozenset({"issuer", "subject"})

@@ -28,6 +28,7 @@ from watchfloor.portal import (
     hunting,
     incident_pages,
     incidents,
+    known_names,
     kusto,
     operators,
     pages,
@@ -53,8 +54,8 @@ __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, users.router, incidents.router, decisions.router, policies.router,
-    holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph, graph_cases.router,
-    sources.router, sightings.router, pipeline.router,
+    known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
+    graph_cases.router, sources.router, sightings.router, pipeline.router,
     operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}

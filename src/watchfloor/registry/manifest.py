@@ -29,6 +29,7 @@ from watchfloor.registry.steps import TIMES, PolicyBody, Record, SealedSecret, S
 from watchfloor.storage import inventory, people
 from watchfloor.storage.changes import fields_of
 from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Credential, Tool, ToolServer
+from watchfloor.storage.known_names import KnownNames, save_known_names
 from watchfloor.storage.people import IdentityProvider, User
 from watchfloor.storage.policies import publish_policy
 from watchfloor.storage.secrets import SecretHasher, ensure_secret_hasher, secret_hasher
@@ -234,6 +235,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any, Any], object]]] = {
     Organization: inventory.save_organization,
     IdentityProvider: people.save_identity_provider,
     User: people.save_user,
+    KnownNames: save_known_names,
     ToolServer: inventory.save_server,
     Tool: inventory.save_tool,
     Agent: inventory.save_agent,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from watchfloor.guard.provenance.labels import Strictness
+from watchfloor.guard.provenance.labels import Role, Strictness
 from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
 from watchfloor.model.ids import is_name
 from watchfloor.model.urls import outbound_problem
@@ -24,6 +24,7 @@ API_VERSION: Final = "watchfloor/v1"
 KIND: Final = "Company"
 MIN_AGENT_SECRET: Final = 32
 MAX_ITEMS: Final = 20_000
+MAX_ROLES: Final = 200
 
 Reader = Callable[[Node, str, Problems], Any]
 """Reads a node at a place; on a problem, notes it and returns ``BAD``."""
@@ -230,6 +231,21 @@ def many(read_item: Reader, *, is_set: bool = True) -> Reader:
     return read
 
 
+def roles(node: Node, where: str, problems: Problems) -> Any:
+    """What arguments are for, by name."""
+    if not isinstance(node, Mapping) or len(node.members) > MAX_ROLES:
+        problems.add(where, f"must be a mapping of at most {MAX_ROLES} arguments.", "Write argument: role.")
+        return BAD
+    found: dict[str, str] = {}
+    for argument, given in node.members.items():
+        place = f"{where}.{argument[:80]}"
+        problems.lines[place] = given.line
+        role = choice(Role)(given, place, problems)
+        if role is not BAD:
+            found[argument] = role.value
+    return found
+
+
 def body(node: Node, where: str, problems: Problems) -> Any:
     """A mapping that somebody else checks."""
     if isinstance(node, Mapping):
@@ -409,7 +425,26 @@ TOOL: Final = Section(
             "Fields of its results that nobody outside can write; * stands for any characters.",
             (),
         ),
+        Member(
+            "roles",
+            roles,
+            "What arguments are for, where their names mislead: destination, secret, id, time, content, amount, path, "
+            "entity (docs/provenance.md).",
+        ),
         Member("allowWhenStale", boolean, "Reading tools only: allow and flag when state is old.", False),
+    ),
+)
+KNOWN_NAMES: Final = Section(
+    "known names",
+    "Names that the organisation knows besides its users and domains: a value from here is trusted in any call.",
+    (
+        Member("id", name, "The list's id.", is_required=True),
+        Member(
+            "names",
+            many(text(320, empty=False)),
+            "Addresses, accounts, channels, as they are written; without any, the list is removed.",
+            (),
+        ),
     ),
 )
 SERVER: Final = Section(
@@ -554,6 +589,7 @@ COMPANY: Final = Section(
         Member("organization", section(ORGANIZATION), "The company."),
         Member("identityProviders", sections(PROVIDER), "Whose tokens prove who a user is.", ()),
         Member("users", sections(USER), "People.", ()),
+        Member("knownNames", sections(KNOWN_NAMES), "What else the organisation knows by name.", ()),
         Member("toolServers", sections(SERVER), "MCP servers.", ()),
         Member("agents", sections(AGENT), "Agents.", ()),
         Member("policies", many(body, is_set=False), "Policies, beside the shipped ones.", ()),
@@ -565,6 +601,7 @@ SECTIONS: Final = (
     ORGANIZATION,
     PROVIDER,
     USER,
+    KNOWN_NAMES,
     SERVER,
     TOOL,
     AGENT,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from watchfloor.model.facts import Organization
 from watchfloor.storage import inventory, people, policies
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
+from watchfloor.storage.known_names import KnownNames, list_known_names
 from watchfloor.storage.people import IdentityProvider, User
 from watchfloor.storage.policies import PolicyVersion
 
@@ -26,6 +27,7 @@ class State:
     organization: Organization = field(default_factory=Organization)
     providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
+    known_names: Mapping[str, KnownNames] = field(default_factory=dict)
     servers: Mapping[str, ToolServer] = field(default_factory=dict)
     tools: Mapping[tuple[str, str], Tool] = field(default_factory=dict)
     agents: Mapping[str, Agent] = field(default_factory=dict)
@@ -41,6 +43,7 @@ def read_state(tx: ControlTx) -> State:
         organization=inventory.find_organization(tx),
         providers={p.issuer: p for p in people.list_identity_providers(tx)},
         users={u.id: u for u in people.list_users(tx)},
+        known_names={known.id: known for known in list_known_names(tx)},
         servers={s.id: s for s in inventory.list_servers(tx)},
         tools={(t.server_id, t.name): t for t in inventory.list_tools(tx)},
         agents={a.id: a for a in inventory.list_agents(tx)},

@@ -27,6 +27,7 @@ from watchfloor.registry.shape import DESCRIPTIVE, WHERE, Absent
 from watchfloor.registry.state import State
 from watchfloor.storage.changes import differences
 from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Tool, ToolServer
+from watchfloor.storage.known_names import KnownNames
 from watchfloor.storage.people import IdentityProvider, User, without_sessions
 from watchfloor.storage.policies import same_policy
 from watchfloor.storage.secrets import SecretHasher, agent_secret_purpose
@@ -56,6 +57,7 @@ Record = (
     Organization
     | IdentityProvider
     | User
+    | KnownNames
     | SealedSecret
     | ToolServer
     | Tool
@@ -82,6 +84,7 @@ def compute_steps(company: Values, state: State, hasher: SecretHasher, now: date
         *_organization(company, state),
         *_providers(company, state),
         *_users(company, state, now),
+        *_known_names(company, state),
         *_servers(company, state, hasher, now),
         *_agents(company, state, hasher, now, actor),
         *_policies(company, state),
@@ -138,6 +141,14 @@ def _users(company: Values, state: State, now: datetime) -> Iterable[Step]:
         if before is not None and (is_relinked or (before.is_enabled and not after.is_enabled)):
             after = without_sessions(after, now)
         yield from _step("user", user_id, before, after)
+
+
+def _known_names(company: Values, state: State) -> Iterable[Step]:
+    for declared in _sorted(company, "knownNames", "id"):
+        after = KnownNames(declared["id"], declared["names"])
+        before = state.known_names.get(after.id)
+        if before is not None or after.names:
+            yield from _step("known-names", after.id, before, after)
 
 
 # -- tool servers -------------------------------------------------------------------------------------------------
@@ -197,6 +208,8 @@ def _tool(server_id: str, declared: Values, state: State, now: datetime, *, is_t
     wanted: dict[str, Any] = {}
     if declared["provenance"] is not None:
         wanted["strictness"] = declared["provenance"].value
+    if declared["roles"]:
+        wanted["roles"] = dict(declared["roles"])
     if declared["trustedFields"]:
         wanted["trusted_fields"] = list(declared["trustedFields"])
     definition = {name: value for name, value in after.definition.items() if name != "wanted"}
