@@ -90,7 +90,7 @@ def row(step: Mapping[str, Any], number: int) -> dict[str, Any]:
         "ServerId": s["server"],
         "ToolName": s["tool"],
         "ToolEffect": s["effect"],
-        "Verdict": verdict if s["action"] in ("ToolCallDecided", "GuardrailDecision") else "",
+        "Verdict": verdict if s["action"] in ("ToolCallDecided", "ToolResultDecided", "GuardrailDecision") else "",
         "WouldBe": s["would_be"] or verdict,
         "ReasonCode": "" if verdict == "allow" else s["reason"],
         "Reasons": json.dumps(reasons),

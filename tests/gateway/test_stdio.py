@@ -26,6 +26,18 @@ from watchfloor.gateway.mcp.stdio import Decision, GuardFailed, Relay, decision_
 from watchfloor.gateway.mcp.wrap import ClientCredentials, FileTokens, HttpGuard
 from watchfloor.model.agents import Scope
 
+CARDS: dict[str, Any] = {
+    "id": "no-cards",
+    "title": "Cards in results",
+    "description": "x",
+    "effect": "redact",
+    "redact": ["sensitive"],
+    "severity": "high",
+    "surface": "result",
+    "step": "detectors",
+    "when": '"credit_card" in signals.confident',
+    "message": "a card",
+}
 SCRIPT = Path(__file__).with_name("stdioserver.py")
 
 
@@ -75,6 +87,35 @@ async def test_an_allowed_call_passes_and_a_blocked_one_does_not(guard: HttpGuar
     assert wire.to_client[1]["id"] == 1
     row = (await eventually(lambda: world.records("ToolCallCompleted"), "record of the end"))[0]
     assert (row["Status"], row["SourceDoor"]) == ("ok", "stdio")
+
+
+@pytest.mark.claim("results-judged")
+async def test_a_result_is_withheld_rewritten_or_passed_as_the_gateway_says(
+    guard: HttpGuard, world: World, tmp_path: Path
+) -> None:
+    world.policy(CARDS)
+    wire = Wire(guard)
+
+    async def answered(id: int, text: str) -> Any:
+        await wire.client_says(call(id, "lookup", {"key": "k"}))
+        await eventually(lambda: any(line["id"] == id for line in wire.to_server))
+        await wire.server_says({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}]}})
+        return await eventually(lambda: next((line for line in wire.to_client if line["id"] == id), None))
+
+    redacted = await answered(1, "card 4111 1111 1111 1111")
+    assert redacted["result"]["content"][0]["text"] == "card [redacted credit_card]"
+    assert (await answered(2, "order 4111 1111 1111 1112"))["result"]["content"][0]["text"].startswith("order 4111")
+    world.policy({k: v for k, v in CARDS.items() if k != "redact"} | {"effect": "block"})
+    withheld = await answered(3, "card 4111 1111 1111 1111")
+    assert withheld["error"]["data"]["withheld"] is True and "result" not in withheld
+    # Without an answer, nobody knows whether it may pass: then it does not.
+    await wire.client_says(call(4, "lookup", {"key": "k"}))
+    await eventually(lambda: any(line["id"] == 4 for line in wire.to_server))
+    (tmp_path / "token").write_text("")
+    guard._tokens.forget()
+    await wire.server_says({"jsonrpc": "2.0", "id": 4, "result": {"content": [{"type": "text", "text": "secret"}]}})
+    lost = await eventually(lambda: next((line for line in wire.to_client if line["id"] == 4), None))
+    assert lost["error"]["data"]["withheld"] is True
 
 
 async def test_an_agent_that_is_not_granted_everything_reads_no_resources(guard: HttpGuard, world: World) -> None:

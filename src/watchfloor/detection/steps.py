@@ -135,7 +135,7 @@ def interesting(table: pa.Table) -> pa.Table:
     tell of themselves; of that only where a guardrail intervened."""
     text = {name: pc.fill_null(table[name], "") for name in ("ActionType", "Verdict", "WouldBe", "Signals")}
     mask = pc.is_in(text["ActionType"], value_set=_ALWAYS)
-    decided = pc.equal(text["ActionType"], "ToolCallDecided")
+    decided = pc.is_in(text["ActionType"], value_set=_DECIDED)
     guarded = pc.equal(text["ActionType"], "GuardrailDecision")
     mask = pc.or_(mask, pc.and_(guarded, pc.is_in(text["Verdict"], value_set=pa.array(INTERVENED))))
     for condition in (
@@ -194,4 +194,5 @@ def read_all(table: pa.Table) -> list[Step]:
     return sorted(steps.values(), key=lambda step: (step.at, step.report_id))
 
 
+_DECIDED: Final = pa.array(["ToolCallDecided", "ToolResultDecided"])
 _TEXTS: Final = frozenset(COLUMNS) - {"Timestamp", "IngestSeq", "Reasons", "Signals"}

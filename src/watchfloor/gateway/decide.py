@@ -28,7 +28,9 @@ from watchfloor.gateway.mcp import protocol
 from watchfloor.gateway.mcp.headers import read_headers
 from watchfloor.gateway.mcp.hearing import said_by
 from watchfloor.gateway.mcp.rpc import Rejected
+from watchfloor.gateway.results import Judged, noted
 from watchfloor.gateway.tokens import Token, TokenError
+from watchfloor.gateway.withheld import withheld_text
 from watchfloor.model.agents import ToolEffect
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.ids import is_name
@@ -170,6 +172,8 @@ class DecideDoor:
         }
         if permit.verdict.effect is Effect.REDACT:
             value["arguments"] = permit.arguments
+        if self._enforcer.results.are_judged(permit.facts):
+            value["judges_result"] = True
         return value
 
     def remember(self, token: Token, permit: Permit) -> None:
@@ -186,11 +190,15 @@ class DecideDoor:
         if status not in _STATUSES:
             raise _Wrong(f"'status' must be one of {', '.join(sorted(_STATUSES))}.")
         found = self._open.get(invocation_id)
+        if found is not None and (found[0].agent_id, found[0].user_id) != (token.agent_id, token.user_id):
+            found = None
+        answer: dict[str, Any] = {}
         if "result" in body:
-            self._hear(token, body, found)
-        if found is None or (found[0].agent_id, found[0].user_id) != (token.agent_id, token.user_id):
+            answer = self._judge_result(token, body, invocation_id, found)
+            self._hear(token, {**body, "result": answer.get("result", body["result"])}, found)
+        if found is None:
             # Another worker decided it, or it is forgotten: its decision is on record, its end will not be.
-            return {"recorded": False}
+            return {"recorded": False, **answer}
         del self._open[invocation_id]
         error_code, size = body.get("error_code"), body.get("bytes_out", 0)
         self._enforcer.complete(
@@ -199,7 +207,32 @@ class DecideDoor:
             error_code=error_code if isinstance(error_code, int) and -(2**31) <= error_code < 2**31 else None,
             bytes_out=size if isinstance(size, int) and 0 <= size < 2**53 else 0,
         )
-        return {"recorded": True}
+        return {"recorded": True, **answer}
+
+    def _judge_result(
+        self, token: Token, body: Mapping[str, Any], invocation_id: str, found: tuple[Token, Permit] | None
+    ) -> dict[str, Any]:
+        """What may become of the result: ``verdict``, and what to use instead. The caller must heed it."""
+        results = self._enforcer.results
+        if found is not None:
+            invocation, facts = found[1].invocation, found[1].facts
+        else:
+            tool = _text(body, "tool", required=True)
+            conversation = _text(body, "conversation_id")
+            invocation, facts = self._enforcer.call_of(token, tool, conversation, invocation_id)
+        if not results.are_judged(facts):
+            results.look_at(invocation, facts, said_by(body["result"]) if body["result"] is not None else None)
+            return {"verdict": "allow"}
+        if body["result"] is None:
+            judged = Judged(None, "too_large")
+        else:
+            judged = results.judge(invocation, facts, body["result"])
+        if judged.code:
+            text = withheld_text(judged.code)
+            return {"verdict": "block", "reasons": [judged.code], "message": text, "result": None}
+        if judged.replaced:
+            return {"verdict": "redact", "result": noted(judged, invocation.id)}
+        return {"verdict": "allow"}
 
     def _hear(self, token: Token, body: Mapping[str, Any], found: tuple[Token, Permit] | None) -> None:
         """Keep a result, so that calls that follow from it can be traced. ``null``: too large to be told."""

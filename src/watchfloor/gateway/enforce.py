@@ -33,6 +33,7 @@ from watchfloor.gateway.minting import Credentials, NoCredential
 from watchfloor.gateway.overruling import as_the_door_can, late_verdict, overruled
 from watchfloor.gateway.records import Recorder
 from watchfloor.gateway.refusals import Allowance
+from watchfloor.gateway.results import Results
 from watchfloor.gateway.state import State, Unusable
 from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError, TokenVerifier
 from watchfloor.gateway.watchdog import Watch
@@ -43,7 +44,7 @@ from watchfloor.guard.engine import Overrun, decide
 from watchfloor.guard.provenance.cards import strictness_of
 from watchfloor.guard.provenance.conversation import ToolResult
 from watchfloor.guard.provenance.trace import Trace, trace, untraced
-from watchfloor.model.activity import Invocation
+from watchfloor.model.activity import Counters, Invocation
 from watchfloor.model.agents import PinState, Scope, ToolEffect
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.facts import Facts, ServerFacts, ToolFacts
@@ -123,6 +124,8 @@ class Enforcer:
         self._activity = Activity()
         self._allowance = Allowance()
         self._ends: list[bytes] = []
+        self.results = Results(state, recorder, self._watch, metrics, self._ends.append, now)
+        """What calls give back."""
         state.on_keys.append(verifier.use_keys)
 
     # -- who is this? ---------------------------------------------------------------------------------------------
@@ -556,6 +559,15 @@ class Enforcer:
         request = CallRequest("decide", token, "", {}, conversation_id=conversation_id)
         conversation = self._conversations.at(self._conversation_name(self._invocation(request, "", self._now())))
         return conversation.knows_user or conversation.has_read
+
+    def call_of(
+        self, token: Token, tool: str, conversation_id: str = "", invocation_id: str = ""
+    ) -> tuple[Invocation, Facts]:
+        """A call that was permitted elsewhere, with the facts as they stand now."""
+        request = CallRequest("decide", token, tool, {}, conversation_id=conversation_id)
+        invocation = self._invocation(request, invocation_id or new_id("inv"), self._now())
+        at = (token.facts, token.agent_id, token.user_id, token.server_id, tool, self._now())
+        return invocation, self.state.facts(*at, Counters())
 
     # -- what came of it ------------------------------------------------------------------------------------------
 

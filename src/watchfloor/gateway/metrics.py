@@ -49,6 +49,7 @@ class Metrics:
         self.completions: dict[str, int] = {}
         self.refused_requests: dict[str, int] = {}
         self.alignments: dict[str, int] = {}
+        self.results: dict[str, int] = {}
         self.suppressed = 0
         self.unrecorded = 0
         self.decision = Histogram(DECISION_BOUNDS)
@@ -92,6 +93,7 @@ class Metrics:
             ("watchfloor_gateway_requests_refused_total", "code", self.refused_requests),
             ("watchfloor_gateway_copilot_studio_answers_total", "answer", self.webhook_answers),
             ("watchfloor_gateway_alignments_total", "state", self.alignments),
+            ("watchfloor_gateway_results_judged_total", "verdict", self.results),
         ):
             lines.append(f"# TYPE {name} counter")
             lines += [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(table.items())]

@@ -142,6 +142,27 @@ class Recorder:
         rows = ({"t": "AgentActivity", "r": row}, {"t": "AgentContent", "r": content})
         return b",".join([orjson.dumps(row) for row in rows])
 
+    def result(
+        self, invocation: Invocation, facts: Facts, verdict: Verdict, at: datetime, *, decision_us: float
+    ) -> bytes:
+        """``ToolResultDecided``: what was seen in what a call gave back, and what came of it."""
+        row = self._row("ToolResultDecided", at, invocation.door, invocation.address)
+        self._describe_call(row, invocation, facts)
+        row["Verdict"] = verdict.effect.value
+        row["WouldBe"] = verdict.would_be.value
+        row["Reasons"] = _json(verdict.reasons) if verdict.reasons else "[]"
+        row["Signals"] = _json(verdict.signals) if verdict.signals else "[]"
+        row["PolicySet"] = verdict.policy_set
+        row["InputHash"] = verdict.input_hash
+        row["DecisionUs"] = decision_us
+        if verdict.reasons:
+            first = verdict.reasons[0]
+            if verdict.effect is not Effect.ALLOW and first.mode is Mode.ENFORCE:
+                row["ReasonCode"] = first.code
+            row["PolicyId"] = first.policy_id
+            row["PolicyVersion"] = first.policy_version
+        return orjson.dumps({"t": "AgentActivity", "r": row})
+
     def completion(
         self,
         invocation: Invocation,

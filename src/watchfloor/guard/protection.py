@@ -77,7 +77,7 @@ def _likened(case: Case) -> list[Finding]:
     )
     found: list[Finding] = []
     for path, text in longest[:_LIKENED]:
-        found += likeness.detect_in(text, show_path(path))
+        found += likeness.detect_in(text, show_path(path), least=likeness.ALERTED)
     return found
 
 

@@ -45,6 +45,7 @@ _ROLES: Final = {
     "OutputMessages": (4, "Agent"),
     "ExecuteToolBySDK": (3, "Tool"),
     "ToolCallDecided": (3, "Tool"),
+    "ToolResultDecided": (3, "Tool"),
     "ToolCallCompleted": (3, "Tool"),
     "Retrieval": (6, "Retriever"),
 }

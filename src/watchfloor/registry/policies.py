@@ -7,19 +7,15 @@ start go through here, so that nothing unchecked is ever in force. It does not k
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from watchfloor.guard.policy import PolicySet, check_policy
 from watchfloor.model.errors import InputError
-from watchfloor.model.verdicts import Mode
 from watchfloor.storage import policies
 from watchfloor.storage.policies import PolicyVersion
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
-
-_JUDGED: Final = frozenset({"call", "answer"})
-"""Surfaces that some door asks the guard about."""
 
 
 def publish(tx: ControlTx, body: Mapping[str, Any]) -> PolicyVersion:
@@ -27,13 +23,6 @@ def publish(tx: ControlTx, body: Mapping[str, Any]) -> PolicyVersion:
     problems = check_policy(body)
     if problems:
         raise InputError("; ".join(str(problem) for problem in problems), where=f"policy/{body.get('id', '?')}")
-    if body.get("surface", "call") not in _JUDGED and body.get("mode") != Mode.AUDIT:
-        # Who enforces something must be able to rely on it.
-        raise InputError(
-            f"No door judges the {body['surface']} of a call yet: enforced, this would protect nothing.",
-            where=f"policy/{body.get('id', '?')}/surface",
-            remedy="Use `mode: audit`, or look at the call.",
-        )
     policies.publish_policy(tx, body)
     record_set(tx)
     published = policies.find_policy(tx, str(body["id"]))

@@ -17,8 +17,8 @@ AGENT_ACTIVITY: Final = Table(
         Column(
             "ActionType",
             "string",
-            "Seen by the gateway: ToolCallDecided, ToolCallCompleted, ContentDecided, ToolListServed, RequestRefused, "
-            "ToolChanged. "
+            "Seen by the gateway: ToolCallDecided, ToolResultDecided, ToolCallCompleted, ContentDecided, "
+            "ToolListServed, RequestRefused, ToolChanged. "
             "Of held calls: HoldCreated, HoldEndorsed, HoldApproved, HoldDeclined, HoldRevoked, HoldExpired, HoldUsed, "
             "HoldLimited, HoldDelegated, HoldDelegationEnded. "
             "Told by agents: InvokeAgent, InferenceCall, ExecuteToolBySDK, GuardrailDecision, OutputMessages, "

@@ -28,15 +28,17 @@ def filter_tools(message: Any, keep: Callable[[Any], bool]) -> bool:
 
 
 class SseFilter:
-    """Filters tool lists in a stream of server-sent events.
+    """Filters tool lists in a stream of server-sent events; or rewrites every message, None dropping it.
 
     Feed it chunks as they arrive; it gives back whole events. Each is written anew from what was read, so that a client
     that is more lenient about lines or JSON reads nothing else. An event larger than ``limit`` bytes raises
     ``ValueError``: what cannot be read cannot be filtered.
     """
 
-    def __init__(self, keep: Callable[[Any], bool], limit: int) -> None:
-        self._keep, self._limit = keep, limit
+    def __init__(
+        self, keep: Callable[[Any], bool], limit: int, rewrite: Callable[[Any], dict[str, Any] | None] | None = None
+    ) -> None:
+        self._keep, self._limit, self._rewrite = keep, limit, rewrite
         self._buffer = b""
         self._is_first = True
 
@@ -85,6 +87,8 @@ class SseFilter:
                 message = orjson.loads(text)
             except orjson.JSONDecodeError:
                 message = None
+            if self._rewrite is not None:
+                message = self._rewrite(message)
             if not filter_tools(message, self._keep):
                 return b": an event that is no message was dropped\r\n\r\n"
             text = orjson.dumps(message)

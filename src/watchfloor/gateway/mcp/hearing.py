@@ -2,7 +2,7 @@
 
 ``relay.py`` hands over bytes before it passes them on; ``Enforcer.heard`` keeps what they say. Answers in pieces are
 announced before the first piece goes out, so that a call that is made on half an answer is judged as made by somebody
-who knows more than the guard. It does not judge what it hears.
+who knows more than the guard. What is judged before it is passed on, ``gateway.results`` judges.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from watchfloor.gateway.calls import Permit
 from watchfloor.gateway.conversations import LARGEST_RESULT
 from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.upstream import UpstreamError
+from watchfloor.gateway.withheld import withheld
 from watchfloor.model.errors import Unavailable
 
 _NOTHING: Final = object()
@@ -23,13 +24,33 @@ _NOTHING: Final = object()
 class Hearing:
     """Listens to the answer to ``permit``'s call. Raises ``UpstreamError`` where it could not be kept."""
 
-    __slots__ = ("_enforcer", "_is_expected", "_is_stream", "_permit", "_pieces", "_size")
+    __slots__ = ("_enforcer", "_is_expected", "_is_stream", "_permit", "_pieces", "_said", "_size", "is_judged")
 
     def __init__(self, enforcer: Enforcer, permit: Permit) -> None:
         self._enforcer, self._permit = enforcer, permit
+        self.is_judged = enforcer.results.are_judged(permit.facts)
+        """Whether what the caller gets is what ``judged`` and ``judged_message`` give back."""
+        self._said: list[Any] | None = None
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_expected = self._is_stream = False
+
+    def judged(self, body: bytes) -> bytes:
+        """The answer as the caller may get it."""
+        return self._enforcer.results.body(self._permit.invocation, self._permit.facts, body)
+
+    def judged_message(self, message: Any) -> dict[str, Any] | None:
+        """One message of the answer as the caller may get it; None: not at all."""
+        return self._enforcer.results.pass_on(self._permit.invocation, self._permit.facts, message)
+
+    def withheld(self, request_id: Any, code: str) -> bytes:
+        """What the caller gets in place of an answer that cannot be judged."""
+        return orjson.dumps(withheld(request_id, code, self._permit.invocation.id))
+
+    def afterwards(self) -> None:
+        """Look at what was said, now that the caller has it. What was judged has been looked at."""
+        if not self.is_judged:
+            self._enforcer.results.look_at(self._permit.invocation, self._permit.facts, self._said)
 
     def whole(self, body: bytes) -> None:
         """The answer, all of it, before any of it goes out."""
@@ -72,6 +93,7 @@ class Hearing:
             self._pieces.clear()
 
     def _keep(self, said: list[Any] | None) -> None:
+        self._said = said
         try:
             self._enforcer.heard(self._permit, said, is_known=said is not None)
         except Unavailable as error:

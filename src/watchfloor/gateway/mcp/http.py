@@ -160,6 +160,8 @@ class McpDoor:
             # An endless stream says that something has changed, not what it says now.
             hearing = None if is_stream else Hearing(self._enforcer, permit)
             result = await self._forward(ex, permit, "POST", headers, body, is_stream=is_stream, hearing=hearing)
+            if hearing is not None:
+                hearing.afterwards()
         except UpstreamError as error:
             code = error.code
             result.status = "timeout" if error.is_timeout else "error"

@@ -20,10 +20,11 @@ from watchfloor.gateway.mcp.exchange import Exchange
 from watchfloor.gateway.mcp.filtering import SseFilter, filter_tools
 from watchfloor.gateway.mcp.hearing import Hearing
 from watchfloor.gateway.mcp.protocol import MessageKind
-from watchfloor.gateway.mcp.rpc import TOOL_SERVER_FAILED
+from watchfloor.gateway.mcp.rpc import TOOL_SERVER_FAILED, sse_event
 from watchfloor.gateway.seals import Seal
 from watchfloor.gateway.tokens import Token
 from watchfloor.gateway.upstream import UpstreamError
+from watchfloor.gateway.withheld import LARGEST
 
 DOOR: Final = "mcp"
 
@@ -105,10 +106,31 @@ class AnswerRelay:
             body = await response.read()
             flight.check()
             if heard is not None:
+                if heard.is_judged:
+                    body = heard.judged(body) if len(body) <= LARGEST else heard.withheld(ex.request_id, "too_large")
                 heard.whole(body)
             await ex.whole(status, body, out)
             return _result(status, body)
+        if heard is not None and heard.is_judged:
+            return await self._judged(ex, flight, response, out, heard)
         return await self._chunks(ex, flight, response, out, heard)
+
+    async def _judged(
+        self, ex: Exchange, flight: Flight, response: Response, out: RawHeaders, heard: Hearing
+    ) -> Result:
+        """A large JSON answer that a policy looks at: read whole, up to a limit, before any of it goes out."""
+        chunks, size = [], 0
+        async for chunk in response.chunks():
+            flight.check()
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > LARGEST:
+                break
+        body = heard.withheld(ex.request_id, "too_large") if size > LARGEST else heard.judged(b"".join(chunks))
+        flight.check()
+        heard.whole(body)
+        await ex.whole(response.status, body, out)
+        return _result(response.status, body)
 
     async def _events(
         self,
@@ -120,7 +142,11 @@ class AnswerRelay:
         heard: Hearing | None,
     ) -> Result:
         """Events as they come: each chunk is passed on at once, after asking whether the call may still go on."""
-        events = SseFilter(tools, _MAX_LIST_BYTES) if tools is not None else None
+        events = None
+        if tools is not None:
+            events = SseFilter(tools, _MAX_LIST_BYTES, self._unjudged)
+        elif heard is not None and heard.is_judged:
+            events = SseFilter(lambda _: True, LARGEST, heard.judged_message)
         ex.is_stream = True
         flight.check()
         await ex.begin(200, [*_SSE, *out])
@@ -128,22 +154,34 @@ class AnswerRelay:
         async for chunk in response.chunks():
             flight.check()
             result = _after(result, chunk)
-            if heard is not None:
-                heard.event_bytes(chunk)
             if events is not None:
                 try:
                     chunk = events.feed(chunk)
                 except ValueError as error:
+                    if tools is None and heard is not None:
+                        await ex.end(sse_event(heard.withheld(ex.request_id, "too_large")))
+                        return Result("error", 200)
                     raise _invalid("The tool server's answer is too large to filter.") from error
+            if heard is not None and chunk:
+                heard.event_bytes(chunk)
             if chunk:
                 await ex.more(chunk)
-        if heard is not None:
-            heard.end()
         rest = events.close() if events is not None else b""
+        if heard is not None:
+            if rest:
+                heard.event_bytes(rest)
+            heard.end()
         await ex.end(rest)
         if tools is not None:
             self._listed(ex, tools)
         return result
+
+    def _unjudged(self, message: Any) -> Any:
+        """On a stream of tool lists, nothing else that answers a call: no policy would have looked at it."""
+        result = message.get("result") if isinstance(message, dict) else None
+        is_list = not isinstance(message, dict) or "result" not in message
+        is_list = is_list or (isinstance(result, dict) and "tools" in result)
+        return message if is_list or not self._enforcer.results.are_judged(None) else None
 
     async def _chunks(
         self, ex: Exchange, flight: Flight, response: Response, out: RawHeaders, heard: Hearing | None

@@ -36,6 +36,8 @@ class Decision:
     code: int = rpc.BLOCKED
     message: str = ""
     data: dict[str, Any] = field(default_factory=dict)
+    judges_result: bool = False
+    """Whether what the call gives back may be passed on only as ``complete`` says."""
 
 
 class GuardFailed(Exception):
@@ -44,6 +46,14 @@ class GuardFailed(Exception):
     def __init__(self, message: str, code: str = "state_stale") -> None:
         self.code = code
         super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """``value`` in place of what a tool answered; ``error`` where nothing of it may be passed on."""
+
+    value: Any = None
+    error: dict[str, Any] | None = None
 
 
 class Guard(Protocol):
@@ -57,8 +67,9 @@ class Guard(Protocol):
         """The tools that the agent may see."""
         ...
 
-    async def complete(self, invocation: str, status: str, size: int, result: Any) -> None:
-        """How an allowed call ended, and what it answered: the result, or the error."""
+    async def complete(self, invocation: str, status: str, size: int, result: Any) -> Passed | None:
+        """How an allowed call ended, and what it answered: the result, or the error. What may be passed on instead of
+        that; None: just that."""
         ...
 
 
@@ -67,10 +78,11 @@ def decision_of(answer: Any) -> Decision:
     if not isinstance(answer, dict) or not isinstance(answer.get("invocation"), str):
         raise GuardFailed("The gateway gave no decision.")
     verdict, invocation = answer.get("verdict"), answer["invocation"]
+    judges = answer.get("judges_result") is True
     if verdict == "allow":
-        return Decision(True, invocation)
+        return Decision(True, invocation, judges_result=judges)
     if verdict == "redact" and isinstance(answer.get("arguments"), dict):
-        return Decision(True, invocation, answer["arguments"])
+        return Decision(True, invocation, answer["arguments"], judges_result=judges)
     reasons = answer.get("reasons")
     reason = reasons[0] if isinstance(reasons, list) and reasons else "internal_error"
     data = {"code": reason, "retryable": answer.get("retryable") is True, "invocation": invocation}
@@ -196,8 +208,11 @@ class Relay:
 
     async def _answer(self, invocation: str, body: dict[str, Any], size: int) -> None:
         """Tell the gateway first: what the client does with the answer is judged by what is known of it."""
-        said = body["result"] if "result" in body else body.get("error")
-        await self._guard.complete(invocation, _status(body), size, said)
+        member = "result" if "result" in body else "error"
+        passed = await self._guard.complete(invocation, _status(body), size, body.get(member))
+        if passed is not None:
+            kept = {name: value for name, value in body.items() if name not in ("result", "error")}
+            body = kept | ({"error": passed.error} if passed.error is not None else {member: passed.value})
         await self._pass_on(body)
 
     async def _show(self, body: dict[str, Any], result: dict[str, Any]) -> None:

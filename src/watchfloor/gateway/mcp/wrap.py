@@ -23,13 +23,15 @@ import aiohttp
 import orjson
 
 from watchfloor.gateway.mcp.protocol import Message
-from watchfloor.gateway.mcp.stdio import Decision, GuardFailed, Relay, decision_of
+from watchfloor.gateway.mcp.stdio import Decision, GuardFailed, Passed, Relay, decision_of
+from watchfloor.gateway.withheld import withheld
 from watchfloor.model.errors import InputError
 
 _LOG: Final = logging.getLogger(__name__)
 _LINE_LIMIT: Final = 16 * 1024 * 1024
 _ANSWER_LIMIT: Final = 32 * 1024 * 1024
 _MOST_RESULT: Final = 512 * 1024
+_MOST_JUDGED: Final = 3 * 1024 * 1024
 _EXIT_SECONDS: Final = 5.0
 _RENEW_SECONDS: Final = 60.0
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -121,8 +123,8 @@ class HttpGuard:
         self._base = f"{gateway}/guard/v1/"
         self._server, self._tokens, self._deadline = server_id, tokens, deadline
         self._session: aiohttp.ClientSession | None = None
-        self._asked: dict[str, tuple[str, str]] = {}
-        """(tool, conversation) of each allowed call that has not ended."""
+        self._asked: dict[str, tuple[str, str, bool]] = {}
+        """(tool, conversation, whether its result is judged) of each allowed call that has not ended."""
 
     async def __aenter__(self) -> HttpGuard:
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
@@ -147,7 +149,7 @@ class HttpGuard:
                 body[name] = value
         decision = decision_of(await self._post("decide", body))
         if decision.is_allowed:
-            self._asked[decision.invocation] = (message.tool, hints.conversation_id)
+            self._asked[decision.invocation] = (message.tool, hints.conversation_id, decision.judges_result)
         return decision
 
     async def shown(self, tools: list[Any]) -> list[Any]:
@@ -158,15 +160,25 @@ class HttpGuard:
             raise GuardFailed("The gateway did not say which tools may be seen.")
         return [tools[i] for i in kept]
 
-    async def complete(self, invocation: str, status: str, size: int, result: Any) -> None:
-        """See ``stdio.Guard``; a failure is of no consequence for the caller."""
-        tool, conversation = self._asked.pop(invocation, ("", ""))
+    async def complete(self, invocation: str, status: str, size: int, result: Any) -> Passed | None:
+        """See ``stdio.Guard``. Without an answer, a result that must be judged is withheld."""
+        tool, conversation, is_judged = self._asked.pop(invocation, ("", "", False))
         body: dict[str, Any] = {"invocation": invocation, "status": status, "bytes_out": size}
         if tool:
             body |= {"tool": tool, "conversation_id": conversation}
-            body["result"] = result if size <= _MOST_RESULT else None
-        with contextlib.suppress(GuardFailed):
-            await self._post("complete", body)
+            body["result"] = result if size <= (_MOST_JUDGED if is_judged else _MOST_RESULT) else None
+        try:
+            answer = await self._post("complete", body)
+        except GuardFailed:
+            return Passed(error=withheld(None, "state_stale", invocation)["error"]) if is_judged else None
+        verdict = answer.get("verdict") if isinstance(answer, dict) else None
+        if verdict == "redact" and "result" in answer:
+            return Passed(answer["result"])
+        if verdict == "allow" or (verdict is None and not is_judged):
+            return None
+        reasons = answer.get("reasons") if isinstance(answer, dict) else None
+        code = str(reasons[0]) if isinstance(reasons, list) and reasons else "internal_error"
+        return Passed(error=withheld(None, code, invocation)["error"])
 
     async def _post(self, verb: str, body: dict[str, Any]) -> Any:
         try:

@@ -167,7 +167,7 @@ def _seen(text: str) -> tuple[float, tuple[int, int]]:
 
 _LOW: Final = 0.5
 _MEDIUM: Final = 0.8
-_ALERTED: Final = 0.9
+ALERTED: Final = 0.9
 """From here on a decision has the signal. On unseen ordinary traffic of agents 0.8 was too often; see the model card."""
 _SHORT: Final = 2_000
 """Texts up to this length are remembered: a conversation's words come again with each of its calls."""
@@ -187,5 +187,5 @@ def detect(content: Content) -> list[Finding]:
     """The user's words that clearly resemble attacks; what an agent wrote itself is not likened."""
     findings: list[Finding] = []
     for index, turn in enumerate(content.user_turns):
-        findings += detect_in(turn, f"user_turns[{index}]", in_arguments=False, least=_ALERTED)
+        findings += detect_in(turn, f"user_turns[{index}]", in_arguments=False, least=ALERTED)
     return findings
