@@ -58,6 +58,7 @@ _LOG: Final = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
 _LAST_WORD_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 3600.0
+_MOST_LANES: Final = 16
 _LANE_CONVERSATIONS: Final = 16 * 1024 * 1024
 _LANE_ALIGNING: Final = 0.6
 """Share of the webhook's deadline within which a call's alignment must be known."""
@@ -223,7 +224,11 @@ class Gateway:
                 tenant=config.tenant,
                 now=now,
             )
+            if len(self._lane_metrics) > _MOST_LANES:  # of lanes that are long gone
+                self._lane_metrics[:] = [Metrics().with_those_of(self._lane_metrics)]
             self._lane_metrics.append(metrics)
+            with contextlib.suppress(Unusable):  # questions will say so
+                state.check()
             return LaneEngine(enforcer, spool, studio, now)
 
         asked: lanes.Lanes[Asked, Outcome] = lanes.Lanes(make_engine)

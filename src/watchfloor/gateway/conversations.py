@@ -99,15 +99,7 @@ class Conversations:
         """Keep what a tool answered; None: it was too large, or cannot be read. Raises ``Unavailable``."""
         record: dict[str, Any] = {"t": "lost", "i": invocation}
         if result is not None:
-            record = {
-                "t": "read",
-                "i": invocation,
-                "s": result.server,
-                "n": result.tool,
-                "d": result.is_named,
-                "f": result.trusted_fields,
-                "v": result.value,
-            }
+            record = _read(result)
         try:
             body = orjson.dumps(record)
         except TypeError:
@@ -117,6 +109,25 @@ class Conversations:
         if known is not None and _follows(known.place, began) and result is not None and record["t"] == "read":
             # Nobody else has written in between: what was just heard need not be read back.
             known.conversation.read(result)
+            known.place = ended
+            self._weigh(known)
+
+    def told(self, name: str, turns: Sequence[str], results: Sequence[ToolResult]) -> None:
+        """Keep, in one write, what is new of the user's words and of results that are told with every call.
+
+        Raises ``Unavailable``.
+        """
+        conversation = self.at(name)
+        fresh = [result for result in results if not conversation.has_heard(result.invocation)]
+        if not fresh:
+            return  # new words are kept when the call is decided on
+        new = conversation.say(turns)
+        records = [*([{"t": "say", "v": new}] if new else []), *map(_read, fresh)]
+        began, ended = self._files.append(name, orjson.dumps({"t": "many", "v": records}))
+        known = self._known.get(name)
+        if known is not None and _follows(known.place, began):
+            for result in fresh:
+                known.conversation.read(result)
             known.place = ended
             self._weigh(known)
 
@@ -155,6 +166,18 @@ def _follows(place: Place, began: Place) -> bool:
     return place == began or (place.file == 0 and began.offset == 0)
 
 
+def _read(result: ToolResult) -> dict[str, Any]:
+    return {
+        "t": "read",
+        "i": result.invocation,
+        "s": result.server,
+        "n": result.tool,
+        "d": result.is_named,
+        "f": result.trusted_fields,
+        "v": result.value,
+    }
+
+
 def _take(conversation: Conversation, record: Mapping[str, Any]) -> None:
     kind = record["t"]
     if kind == "say":
@@ -162,6 +185,9 @@ def _take(conversation: Conversation, record: Mapping[str, Any]) -> None:
     elif kind == "read":
         fields = tuple(record["f"])
         conversation.read(ToolResult(record["i"], record["s"], record["n"], record["v"], record["d"], fields))
+    elif kind == "many":
+        for each in record["v"]:
+            _take(conversation, each)
     elif kind == "wait":
         conversation.expect(record["i"])
     else:

@@ -17,7 +17,7 @@ import gc
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -539,20 +539,21 @@ class Enforcer:
             result = ToolResult(invocation.id, token.server_id, tool, value) if is_known else None
             self._conversations.heard(name, result, invocation.id)
 
-    def hear_again(
-        self, request: CallRequest, server_id: str, tool: str, value: Any, invocation: str, *, is_known: bool = True
-    ) -> None:
-        """Keep what a tool has answered before ``request``, for a door whose caller tells it with every call.
+    def hear_again(self, request: CallRequest, results: Sequence[tuple[str, str, str, Any]], *, is_all: bool) -> None:
+        """Keep what tools have answered before ``request``, for a door whose caller tells it with every call.
 
-        ``invocation`` is made of the content, so that it is kept once. Raises ``Unavailable``.
+        ``results`` are (invocation, server, tool, value), the invocation made of the content, so that each is kept
+        once. ``is_all``: False where some could not be read. Raises ``Unavailable``.
         """
-        name = self._conversation_name(self._invocation(request, "", self._now()))
-        if self._conversations.at(name).has_heard(invocation):
-            return
-        card = self.state.cards.get((server_id, tool))
-        trusted = tuple(card.trusted_fields) if card is not None else ()
-        result = ToolResult(invocation, server_id, tool, value, False, trusted) if is_known else None
-        self._conversations.heard(name, result, invocation)
+        name, cards = self._conversation_name(self._invocation(request, "", self._now())), self.state.cards
+        told = []
+        for invocation, server_id, tool, value in results:
+            card = cards.get((server_id, tool))
+            trusted = tuple(card.trusted_fields) if card is not None else ()
+            told.append(ToolResult(invocation, server_id, tool, value, False, trusted))
+        self._conversations.told(name, request.user_turns, told)
+        if not is_all:
+            self._conversations.heard(name, None, "")
 
     def knows(self, token: Token, conversation_id: str) -> bool:
         """Whether anything that was said or read in this conversation is known, or known to be missing."""

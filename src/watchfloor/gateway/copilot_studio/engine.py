@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -85,8 +85,8 @@ class LaneEngine(Engine[Asked, Outcome]):
                 address=asked.address, correlation=asked.correlation, now=self._now(),
             )  # fmt: skip
             try:
-                for answered in asked.question.answered:
-                    self._hear(request, answered)
+                if asked.question.answered:
+                    self._hear(request, asked.question.answered)
             except Unavailable as error:
                 raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
             return self._decide(request)
@@ -95,18 +95,20 @@ class LaneEngine(Engine[Asked, Outcome]):
         finally:
             self._spool.ticket = None
 
-    def _hear(self, request: CallRequest, answered: Answered) -> None:
-        """Take in what a tool has answered, once."""
-        server = server_of(answered.tool_id, request.token.agent_id, self._enforcer.state, self._config)
-        value = answered.value if answered.is_readable else None
-        self._enforcer.hear_again(
-            request,
-            server,
-            answered.tool_id or answered.tool_name or "unknown",
-            value,
-            answered.invocation,
-            is_known=answered.is_readable and answered.size <= LARGEST_RESULT,
-        )
+    def _hear(self, request: CallRequest, answered: Sequence[Answered]) -> None:
+        """Take in what tools have answered, each once."""
+        state, agent_id = self._enforcer.state, request.token.agent_id
+        kept = [each for each in answered if each.is_readable and each.size <= LARGEST_RESULT]
+        results = [
+            (
+                each.invocation,
+                server_of(each.tool_id, agent_id, state, self._config),
+                each.tool_id or each.tool_name or "unknown",
+                each.value,
+            )
+            for each in kept
+        ]
+        self._enforcer.hear_again(request, results, is_all=len(kept) == len(answered))
 
     def _decide(self, request: CallRequest) -> Outcome:
         """As the guard decides; with the answer of an operator, where there is one to this very call.

@@ -24,7 +24,8 @@ from typing import Final, Generic, TypeVar
 _LOG: Final = logging.getLogger(__name__)
 STALL_SECONDS: Final = 0.2
 """A decision that takes longer gets a lane beside it, so that the others need not wait for it."""
-GIVE_UP_SECONDS: Final = 0.7
+GIVE_UP_SECONDS: Final = 0.5
+"""A decision that takes longer is given up, and its question answered without it."""
 LOOK_SECONDS: Final = 0.05
 MOST_STUCK: Final = 4
 MOST_WAITING: Final = 2_000
@@ -105,7 +106,7 @@ class _Lane(Generic[Q, A]):
 
     def _run(self) -> None:
         with contextlib.suppress(Abandoned):
-            engine: Engine[Q, A] | None = None
+            engine = self._make()  # before the first question: it takes longer than a decision
             while not self.is_retired:
                 ticket = self._tickets.get()
                 if ticket is None:
@@ -114,7 +115,6 @@ class _Lane(Generic[Q, A]):
                     continue
                 self.current = (time.monotonic(), ticket)
                 try:
-                    engine = engine or self._make()
                     answer = engine.decide(ticket)
                 except Exception as error:
                     _LOG.exception("a question could not be decided on")
@@ -184,7 +184,7 @@ class Lanes(Generic[Q, A]):
         if not done and not ticket.give_up():
             # On record this very moment: its answer is the one that counts, if it still comes.
             done = await _until(ticket.answer, _LAST_MOMENT)
-        return ticket.answer.result() if done else None
+        return ticket.answer.result() if done and not ticket.is_over else None
 
     async def _watch(self) -> None:
         while True:
@@ -202,13 +202,20 @@ class Lanes(Generic[Q, A]):
             self._lane.is_retired = True
             self._stuck.append(self._lane)
             self._lane = None
+        if self._lane is not None and not self._lane.is_alive:
+            self._lane = None  # it could not be made
         if self._lane is None and len(self._stuck) < MOST_STUCK:
             self._lane = _Lane(self._tickets, self._make)
         for lane in self._stuck:
             current = lane.current
             if current is not None and now - current[0] > GIVE_UP_SECONDS:
                 # Never while it writes: what it left half done there would be everybody's.
-                current[1].give_up(then=lane.interrupt)
+                self._give_up(current[1], lane)
+
+    @staticmethod
+    def _give_up(ticket: Ticket[Q, A], lane: _Lane[Q, A]) -> None:
+        if ticket.give_up(then=lane.interrupt) and not ticket.answer.done():
+            ticket.answer.cancel()
 
 
 async def _until(future: asyncio.Future[A], seconds: float) -> bool:

@@ -124,16 +124,21 @@ class LiteLlmDoor:
 
     def _tell_answers(self, about: CallRequest, asked: Asked) -> None:
         """What tools answered. A history is told anew with each request, so each answer is named by its content."""
+        results = []
+        is_all = True
         for answer in asked.tool_answers:
             said = "\0".join((answer.call, *answer.texts)).encode("utf-8", "surrogatepass")
-            name = TOLD_AGAIN + hashlib.sha256(said).hexdigest()
+            if len(said) > LARGEST_RESULT:
+                is_all = False
+                continue
             found = self._find(about.token, answer.name)
             server_id, tool = found[0] if len(found) == 1 else (MODEL, answer.name)
-            try:
-                is_known = len(said) <= LARGEST_RESULT
-                self._enforcer.hear_again(about, server_id, tool, list(answer.texts), name, is_known=is_known)
-            except Unavailable as error:
-                raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
+            name = TOLD_AGAIN + hashlib.sha256(said).hexdigest()
+            results.append((name, server_id, tool, list(answer.texts)))
+        try:
+            self._enforcer.hear_again(about, results, is_all=is_all)
+        except Unavailable as error:
+            raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
 
     # -- from the model -------------------------------------------------------------------------------------------
 

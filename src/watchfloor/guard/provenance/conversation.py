@@ -269,10 +269,13 @@ class Conversation:
 
     def label(self, folded: str, directory: Directory, *, lines_count: bool = False) -> tuple[Label, Source | None]:
         """The most trusted place where the folded value stands. ``lines_count``: lines of plain text are fields too."""
-        self._index()
         if self.user_says(folded):
             return Label.USER, None
-        if directory.knows(folded) or folded in self._trusted:
+        if directory.knows(folded):
+            return Label.DIRECTORY, None
+        # Only now: most honest calls name what the user named, and need nothing of what tools answered.
+        self._index()
+        if folded in self._trusted:
             return Label.DIRECTORY, None
         source = self._fields.get(folded) or (self._lines.get(folded) if lines_count else None)
         if source is not None:
@@ -324,9 +327,10 @@ class Conversation:
             return
         source = Source(result, leaf.path, leaf.value)
         if leaf.kind is LeafKind.FIELD:
-            name = next((part for part in reversed(leaf.path) if isinstance(part, str)), "")
-            if result.trusted_fields and any(fnmatchcase(name, pattern) for pattern in result.trusted_fields):
-                self._trusted.setdefault(folded, source)
+            if result.trusted_fields:
+                name = next((part for part in reversed(leaf.path) if isinstance(part, str)), "")
+                if any(fnmatchcase(name, pattern) for pattern in result.trusted_fields):
+                    self._trusted.setdefault(folded, source)
             self._fields.setdefault(folded, source)
         elif leaf.kind is LeafKind.LINE:
             self._lines.setdefault(folded, source)
