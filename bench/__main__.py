@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 BENCHMARKS = {
     "guard_decision": "Guard decision, 10 and 100 policies, beside hand-written Python and CEL alone",
     "gateway": "Gateway: added latency and CPU a call, beside a direct call and FastMCP's proxy",
+    "webhook": "Copilot Studio's webhook: 200 questions at once, beside a bare endpoint, and a stalled detector",
     "event_log": "Event log: durable appends a second, beside a plain write and sync",
     "event_store": "Event store: rows a second from log to table, beside Parquet",
     "ingest": "Telemetry: events a second over HTTP until KQL sees them, beside parse and Parquet",
