@@ -59,11 +59,13 @@ class Behind:
             "alignment": extra == "alignment",
             "tools": list(tools.values()),
         }
-        # Time to answer is not what is measured here: a busy machine is not to make it ask more.
+        # Neither the time to answer nor the patience of operators is measured here.
         settings = {
             "WATCHFLOOR_LEASE_SECONDS": "60",
             "WATCHFLOOR_SERVER_URL": "http://127.0.0.1:1",
             "WATCHFLOOR_ALIGNMENT_MILLISECONDS": "10000",
+            "WATCHFLOOR_HOLDS_PER_AGENT_HOUR": "10000",
+            "WATCHFLOOR_HOLDS_PER_APPROVER_HOUR": "100000",
         }
         left_out = ("PYTHONPATH", "WATCHFLOOR_PYTHON")
         ours = {name: value for name, value in os.environ.items() if name not in left_out} | settings

@@ -258,6 +258,16 @@ async def test_one_that_breaks_asks(tmp_path: Path, encoder: Encoder) -> None:
         assert found is not None and found.state == "failed"
 
 
+@pytest.mark.claim("alignment-tightens")
+async def test_where_not_all_that_was_read_is_known_it_asks(tmp_path: Path, encoder: Encoder) -> None:
+    async with guarded(tmp_path, lambda: encoder) as world:
+        said = {"dev.watchfloor/user-turns": [TURN], "dev.watchfloor/conversation-id": "c"}
+        await world.call("big", {"size": 700_000}, meta=said)
+        assert (await deletes(world, TURN))["verdict"] == "hold"
+        found = recorded(world)
+        assert found is not None and found.state == "unseen"
+
+
 async def test_published_while_a_call_waits_it_counts_for_that_call(tmp_path: Path) -> None:
     async with guarded(tmp_path, None, mode="audit") as world:
         await reads(world, NEWS, TURN)

@@ -30,7 +30,7 @@ def _replay(*options: str) -> dict[str, collections.Counter[str]]:
     command = [str(DOJO / "bin/python"), "-m", "bench.guard_agentdojo", "--json", "--sample", str(EVERY), *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WATCHFLOOR_")}
     environment["WATCHFLOOR_PYTHON"] = sys.executable
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     results: list[dict[str, Any]] = json.loads(done.stdout)

@@ -126,7 +126,7 @@ def test_a_head_of_other_measures_is_refused() -> None:
 
 
 def test_no_score_asks_and_says_why() -> None:
-    for state in (AlignmentState.LATE, AlignmentState.FAILED, AlignmentState.MISSING):
+    for state in (AlignmentState.LATE, AlignmentState.FAILED, AlignmentState.MISSING, AlignmentState.UNSEEN):
         found = unscored(state)
         assert found.outcome is Outcome.ASK and found.score == 1 and "what the user asked" in found.story
 

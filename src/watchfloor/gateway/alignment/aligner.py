@@ -91,6 +91,8 @@ class Aligner:
     async def _judge(self, asked: Question) -> Alignment:
         if not self.is_ready:
             return unscored(AlignmentState.MISSING)
+        if not asked.is_complete:
+            return unscored(AlignmentState.UNSEEN)
         try:
             return await self._answer(asked, time.monotonic() + self._seconds)
         except TimeoutError:

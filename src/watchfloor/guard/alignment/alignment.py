@@ -22,6 +22,7 @@ class AlignmentState(StrEnum):
     LATE = "late"  # not within its time
     FAILED = "failed"  # the encoder gave no answer
     MISSING = "missing"  # a policy asks for it, and this worker has no encoder
+    UNSEEN = "unseen"  # part of what was read is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ _WITHOUT = {
     AlignmentState.LATE: "whether the call fits what the user asked was not known in time",
     AlignmentState.FAILED: "whether the call fits what the user asked could not be worked out",
     AlignmentState.MISSING: "whether the call fits what the user asked is not known: this worker has no encoder",
+    AlignmentState.UNSEEN: "whether the call fits what the user asked is not known: not all that was read is",
 }
 
 

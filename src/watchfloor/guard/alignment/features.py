@@ -55,6 +55,8 @@ class Question(NamedTuple):
     texts: tuple[Source, ...]
     shares: tuple[float, ...]
     value_words: frozenset[str]
+    is_complete: bool = True
+    """Whether everything that was read is known: else what is nearest to the call may be what is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def question(
     conversation: Conversation,
     directory: Directory,
 ) -> Question | None:
-    """What to measure; None where there is nothing to ask: the call only reads here, or no outsider has said a word.
+    """What to measure; None where there is nothing to ask: the call only reads here, or no outsider has said a word as
+    far as is known, and all is.
 
     A call that only reads does reach out where it fetches an address.
     """
@@ -87,7 +90,7 @@ def question(
     if not conversation.knows_user:
         return None
     texts = conversation.texts()
-    if not texts:
+    if not texts and not conversation.is_partial:
         return None
     roles = card.roles if card is not None else {}
     found: list[Label] = []
@@ -114,6 +117,7 @@ def question(
         texts,
         _shares(found, pointing),
         words(" ".join(shown)[: 4 * _CALL]),
+        not conversation.is_partial,
     )
 
 
