@@ -56,6 +56,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("provenance-untraced", "A destination that only running text of a tool ever named is refused before the call goes out."),
     Claim("provenance-evidence", "The reason shows the whole way: tool result, field, excerpt, argument, and what could not be seen."),
     Claim("provenance-workers", "What one gateway worker has heard, every worker of the host knows."),
+    Claim("provenance-shared", "Where hosts share conversations, what one has read every other decides on."),
     Claim("provenance-tightens", "A worker that cannot read the state of a conversation refuses what it cannot trace."),
     # -- the SDK and its adapters ---------------------------------------------------------------------------------
     Claim("sdk-fails-closed", "A tool that the SDK guards does not run without a complete answer that says allow or redact."),

@@ -30,6 +30,11 @@ class Settings:
     database_url: str = _setting("", "Control state: a postgresql:// URL; empty means SQLite in the data directory.")
     log_url: str = _setting("", "Event log: a postgresql:// URL; empty means SQLite in the data directory.")
 
+    conversations_url: str = _setting(
+        "",
+        "Conversations that several hosts share: a postgresql:// URL; empty means files, for the workers of one host.",
+    )
+
     host: str = _setting("127.0.0.1", "Address that the server listens on.")
     port: int = _setting(7700, "Port of the server (portal, API, token service).")
     server_url: str = _setting("", "How others reach the server; empty means http://HOST:PORT.")

@@ -68,6 +68,7 @@ def gateway(
             base_url=settings.effective_gateway_url,
             issuer=settings.issuer,
             run_directory=data / "run",
+            conversations_database=settings.conversations_url,
             worker_id=worker_id,
             lease_seconds=settings.lease_seconds,
             hold_seconds=settings.hold_seconds,

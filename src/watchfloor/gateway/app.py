@@ -25,7 +25,7 @@ from watchfloor.gateway.alignment.encoder import Encoder
 from watchfloor.gateway.approvals import Approvals, Claims
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
 from watchfloor.gateway.contents import Contents
-from watchfloor.gateway.conversations import Conversations
+from watchfloor.gateway.conversations import Conversations, Files
 from watchfloor.gateway.copilot_studio import lanes
 from watchfloor.gateway.copilot_studio.config import PATH as COPILOT_STUDIO
 from watchfloor.gateway.copilot_studio.config import CopilotStudioConfig
@@ -81,6 +81,8 @@ class GatewayConfig:
     """Shared by the workers of this host."""
     conversations_directory: Path | None = None
     """Shared by the workers of this host; in ``run_directory`` unless said."""
+    conversations_database: str = ""
+    """Where several hosts share conversations: a ``postgresql://`` URL; empty: in the directory, for this host."""
     worker_id: str = "gateway-0"
     tenant: str = "default"
     lease_seconds: float = 5.0
@@ -144,10 +146,7 @@ class Gateway:
             timedelta(seconds=config.hold_seconds),
             config.holds_per_agent_hour,
         )
-        files = ConversationFiles(
-            config.conversations_directory or config.run_directory / "conversations",
-            hashlib.sha256(outside.derive("gateway conversations")).digest(),
-        )
+        files = self._open_conversations()
         self._conversations = Conversations(files)
         recorder = Recorder(config.tenant, config.worker_id)
         self.aligner = Aligner(outside.load_encoder, milliseconds=config.alignment_milliseconds, metrics=self.metrics)
@@ -190,7 +189,18 @@ class Gateway:
         self._copilot_studio = self._open_copilot_studio(files, addresses)
         self._is_draining = False
 
-    def _open_copilot_studio(self, files: ConversationFiles, addresses: Addresses) -> CopilotStudioDoor | None:
+    def _open_conversations(self) -> Files:
+        """Where conversations are kept: on this host, or in the database that all hosts share."""
+        config = self._config
+        key = hashlib.sha256(self._outside.derive("gateway conversations")).digest()
+        if config.conversations_database:
+            # Its driver is loaded where it is needed, and nowhere else.
+            from watchfloor.storage.conversations_postgres import ConversationTable
+
+            return ConversationTable(config.conversations_database, key)
+        return ConversationFiles(config.conversations_directory or config.run_directory / "conversations", key)
+
+    def _open_copilot_studio(self, files: Files, addresses: Addresses) -> CopilotStudioDoor | None:
         """The webhook's door, whose decisions are taken in threads of their own, each by an enforcer of its own."""
         config, outside, studio, now = self._config, self._outside, self._config.copilot_studio, self._now
         if studio is None:

@@ -44,19 +44,37 @@ class News:
     lost: bool = False
 
 
+class Sealer:
+    """Seals records under their conversation's name, so that none can be read, or put into another one."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, name: str, record: bytes) -> bytes:
+        """``record``, sealed."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._cipher.encrypt(nonce, record, name.encode())
+
+    def open(self, name: str, sealed: bytes) -> bytes | None:
+        """The record; None if it is damaged, or not of this conversation."""
+        try:
+            return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
+        except (InvalidTag, ValueError):
+            return None
+
+
 class ConversationFiles:
     """Files below ``directory``. ``key``: 32 secret bytes, the same in every worker; ``max_bytes`` bounds one file."""
 
     def __init__(self, directory: Path, key: bytes, *, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._directory, self._cipher, self._max_bytes = directory, AESGCM(key), max_bytes
+        self._directory, self._sealer, self._max_bytes = directory, Sealer(key), max_bytes
         # pathlib costs more than the calls to the system: paths are plain strings here.
         self._base = str(directory)
 
     def append(self, name: str, record: bytes) -> tuple[Place, Place]:
         """Add ``record`` to the conversation: where it begins and ends. Raises ``Unavailable``."""
         path = self._path(name)
-        nonce = os.urandom(_NONCE)
-        sealed = nonce + self._cipher.encrypt(nonce, record, name.encode())
+        sealed = self._sealer.seal(name, record)
         frame = _LENGTH.pack(len(sealed)) + sealed
         try:
             try:
@@ -114,11 +132,11 @@ class ConversationFiles:
                 break
             if end > len(data):
                 break  # a write that has not returned: its writer has not let anybody know what it holds
-            sealed = data[at + _LENGTH.size : end]
-            try:
-                records.append(self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode()))
-            except InvalidTag:
+            record = self._sealer.open(name, data[at + _LENGTH.size : end])
+            if record is None:
                 lost = True
+            else:
+                records.append(record)
             at = end
         return News(tuple(records), Place(since.file, since.offset + at), restarts, lost)
 
