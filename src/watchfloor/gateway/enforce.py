@@ -360,6 +360,8 @@ class Enforcer:
         state, token = self.state, request.token
         now = self._now()
         invocation = self._invocation(request, presented.invocation_id if presented else new_id("inv"), now)
+        if not invocation.user_turns and request.pseudo_effect is None:
+            invocation = dataclasses.replace(invocation, user_turns=self._said_before(invocation))
         judged = _Judged(invocation)
         judged.found = self._approvals.find(invocation, presented)
         pseudo = None
@@ -447,6 +449,18 @@ class Enforcer:
         except (Exception, Overrun):
             _LOG.exception("a call could not be traced")
             judged.trace = untraced(effect, strictness_of(card))
+
+    def _said_before(self, invocation: Invocation) -> tuple[str, ...]:
+        """What the user said last in this conversation, for a call that brings no words of its own: they were told at
+        another door, and detectors look at them with the side effect that may follow from them."""
+        tool = self.state.tool(invocation.server_id, invocation.tool)
+        if tool is not None and tool.effect is ToolEffect.READ:
+            return ()
+        try:
+            return self._conversations.at(self._conversation_name(invocation)).newest_turns
+        except Exception:  # ``_trace`` meets it again, and refuses what it cannot trace
+            _LOG.exception("the user's words could not be looked up")
+            return ()
 
     def _conversation_name(self, invocation: Invocation) -> str:
         """Whose conversation it is, and which. Nobody can name a conversation of somebody else."""

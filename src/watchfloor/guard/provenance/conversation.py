@@ -34,6 +34,10 @@ _LOST_SPACE: Final = re.compile(r"\.(?=[A-Z][a-z]{1,20}\s)")
 """Where a sentence of the user ends and the next begins without a space: not the dot of an address."""
 
 
+_NEWEST: Final = 16
+_NEWEST_TEXT: Final = 32_768
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much of one conversation is kept: results, their leaves and characters; the user's turns and characters."""
@@ -214,6 +218,18 @@ class Conversation:
     def knows_user(self) -> bool:
         """Whether any of the user's words are known."""
         return bool(self._turns)
+
+    @property
+    def newest_turns(self) -> tuple[str, ...]:
+        """What the user said last, oldest first: so many turns and characters as detectors can look at."""
+        newest: list[str] = []
+        room = _NEWEST_TEXT
+        for turn in reversed(self._turns):
+            room -= len(turn)
+            if len(newest) >= _NEWEST or (room < 0 and newest):
+                break
+            newest.append(turn)
+        return tuple(reversed(newest))
 
     @property
     def has_read(self) -> bool:
