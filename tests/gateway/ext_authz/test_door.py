@@ -341,7 +341,7 @@ async def test_after_an_answer_that_nobody_told_only_known_addresses_pass(envoy:
     told = {"server": SERVER, "tool": "lookup", "conversation_id": "c-1", "invocation": invocation, "status": "ok"}
     bearer = {"authorization": f"Bearer {world.token()}"}
     response = await world.client.post("/guard/v1/complete", json=told | {"result": "record"}, headers=bearer)
-    assert response.json() == {"recorded": True}
+    assert response.json()["recorded"] is True
     assert mails(envoy) == [[PARTNER]]
 
 
