@@ -99,6 +99,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("alignment-tightens", "An encoder that is late, fails or is missing where a policy is enforced asks; it never stalls a worker."),
     Claim("dojo-goal", "Through the real gateway, careful tracing with alignment leaves at most 6 of AgentDojo's 916 attacks an effect: "
           "plain, obfuscated, laundered."),
+    Claim("counts-host", "Budgets count what all gateway workers of a host let through, as of a fifth of a second ago."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

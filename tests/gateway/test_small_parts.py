@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from watchfloor.gateway.answers import PUBLIC_MESSAGES, Refusal, RefusalKind
 from watchfloor.gateway.asgi import Addresses
+from watchfloor.gateway.board import Board
 from watchfloor.gateway.counters import Activity, Window
 from watchfloor.gateway.holds import Holds
 from watchfloor.gateway.refusals import BURST, TOTAL_BURST, Allowance
@@ -40,6 +43,69 @@ def test_calls_are_counted_by_agent_and_by_tool() -> None:
     assert (counters.calls_last_minute, counters.same_tool_last_minute, counters.blocked_last_10_minutes) == (3, 2, 1)
     later = activity.observe("a", "s", "t1", 100.0)
     assert (later.calls_last_minute, later.blocked_last_10_minutes) == (1, 1)
+
+
+def workers(directory: Path, count: int) -> list[Activity]:
+    return [Activity(Board(directory, f"gateway-{n}")) for n in range(count)]
+
+
+@pytest.mark.claim("counts-host")
+def test_workers_of_one_host_count_together_within_a_fifth_of_a_second(tmp_path: Path) -> None:
+    first, second, third = workers(tmp_path, 3)
+    now = 1000.0
+    for n in range(400):
+        now = 1000.0 + n / 40
+        first.observe("a", "s", "t", now)
+        second.observe("a", "s", "t", now)
+        for worker in (first, second, third):
+            if n % 4 == 0:
+                worker.share(now)
+    first.share(now)
+    second.share(now)
+    counters = third.observe("a", "s", "t", now + 0.2)
+    assert (counters.calls_last_minute, counters.same_tool_last_minute) == (801, 801)
+    first.blocked("a", now)
+    first.share(now)
+    assert third.observe("a", "s", "other", now + 0.4).blocked_last_10_minutes == 1
+    assert third.observe("b", "s", "t", now + 0.4).calls_last_minute == 1
+    late = third.observe("a", "s", "t", now + 70)
+    assert (late.calls_last_minute, late.blocked_last_10_minutes) == (1, 1)
+    assert third.observe("a", "s", "t", now + 700).blocked_last_10_minutes == 0
+
+
+def test_a_board_forgets_what_ends_first_when_there_are_too_many_keys(tmp_path: Path) -> None:
+    mine, other = Board(tmp_path, "mine"), Board(tmp_path, "other")
+    other.look()
+    counts = [0] * 12
+    counts[100 % 12] = 7
+    same_place = [1 + n * 16_384 for n in range(9)]
+    for name in same_place:
+        mine.put(name, 100, 5.0, counts)
+    assert [other.others(name, 100) for name in same_place].count(7) == 8
+
+
+@given(times=st.lists(st.floats(0, 300), max_size=40).map(sorted), look=st.floats(0, 400))
+def test_what_another_worker_sees_of_a_window_is_what_its_owner_would_count(times: list[float], look: float) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        mine, other = Board(Path(directory), "mine"), Board(Path(directory), "other")
+        other.look()
+        window = Window(60, 42)
+        for at in times:
+            window.add(at)
+            window.exchange(mine, at, put=True)
+        now = max([look, *times])
+        assert other.others(42, int(now / 5.0)) == window.count(now)
+
+
+def test_boards_of_another_version_or_of_before_a_restart_of_the_machine_count_for_nothing(tmp_path: Path) -> None:
+    tmp_path.joinpath("old.counts").write_bytes(b"WFCOUNT0" + b"\1" * 1_048_632)
+    tmp_path.joinpath("short.counts").write_bytes(b"WFCOUNT1")
+    tmp_path.joinpath("mine.counts").write_bytes(b"torn")
+    board = Board(tmp_path, "mine")
+    board.look()
+    assert board.others(1, 1) == 0
+    board.put(1, 1, 5.0, [1] * 12)
+    board.close()
 
 
 def test_one_address_cannot_fill_the_log_and_what_was_left_out_is_counted() -> None:

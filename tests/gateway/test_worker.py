@@ -198,6 +198,32 @@ async def test_a_death_between_approval_and_use_loses_nothing_and_one_during_the
     assert world.tools.journal == [("wait", {})]
 
 
+@pytest.mark.claim("counts-host")
+async def test_a_budget_counts_the_calls_at_all_workers_together(workers: Workers) -> None:
+    world = workers.world
+    world.policy(
+        {"id": "rate", "title": "Rate", "effect": "block", "step": "budget", "when": "counters.calls_last_minute > 40",
+         "message": "Too fast."}
+    )  # fmt: skip
+    await workers.start()
+    await workers.start()
+    await workers.ready()
+
+    async def once() -> tuple[str, bool]:
+        async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
+            response = await client.post(f"/mcp/{SERVER}", json=rpc("lookup", {"key": "k"}), headers=world.headers())
+            return (await client.get("/healthz")).json()["worker"], "result" in response.json()
+
+    answers = []
+    for _ in range(80):
+        answers.append(await once())
+        await asyncio.sleep(0.02)
+    assert {worker for worker, _ in answers} == {"gateway-1", "gateway-2"}
+    # Alone, each worker would have let forty through.
+    assert 40 <= len(world.tools.journal) <= 52
+    assert not answers[-1][1]
+
+
 async def test_with_a_full_disk_nothing_goes_out_until_there_is_room_again(workers: Workers) -> None:
     world = workers.world
     process = await workers.start()

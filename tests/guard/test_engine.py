@@ -194,7 +194,7 @@ def test_reasons_of_every_kind_have_a_documented_code() -> None:
         "arguments_unreadable", "content_unreadable", "detector", "untraced_argument", "policy", "policy_error",
         "rate_exceeded", "held",
         "hold_expired", "hold_limit", "hold_used", "hold_revoked", "retry_token_invalid", "internal_error",
-        "decision_timeout", "not_recorded",
+        "decision_timeout", "not_recorded", "deadline",
     }  # fmt: skip
     assert seen == set(CODES)
 

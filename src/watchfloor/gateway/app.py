@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from watchfloor.gateway.alignment.aligner import Aligner, LaneAligner
 from watchfloor.gateway.alignment.encoder import Encoder
 from watchfloor.gateway.approvals import Approvals, Claims
 from watchfloor.gateway.asgi import Addresses, Receive, Scope, Send
+from watchfloor.gateway.board import Board
 from watchfloor.gateway.contents import Contents
 from watchfloor.gateway.conversations import Conversations, Files
 from watchfloor.gateway.copilot_studio import lanes
@@ -32,6 +34,7 @@ from watchfloor.gateway.copilot_studio.config import CopilotStudioConfig
 from watchfloor.gateway.copilot_studio.door import CopilotStudioDoor
 from watchfloor.gateway.copilot_studio.engine import Asked, LaneEngine, Outcome, TicketedSpool
 from watchfloor.gateway.copilot_studio.keys import TenantKeys
+from watchfloor.gateway.counters import Activity
 from watchfloor.gateway.decide import DecideDoor
 from watchfloor.gateway.enforce import Enforcer, Spool
 from watchfloor.gateway.flights import Flights
@@ -150,11 +153,14 @@ class Gateway:
         self._conversations = Conversations(files)
         recorder = Recorder(config.tenant, config.worker_id)
         self.aligner = Aligner(outside.load_encoder, milliseconds=config.alignment_milliseconds, metrics=self.metrics)
+        self._board = Board(config.run_directory / "counts", config.worker_id)
+        self._activity = Activity(self._board)
         self.enforcer = Enforcer(
             state=self.state,
             verifier=TokenVerifier(config.issuer, base_url),
             credentials=Credentials(config.issuer, self.state.secret),
             approvals=Approvals(self.state, holds, outside.claims),
+            activity=self._activity,
             recorder=recorder,
             spool=outside.spool,
             conversations=self._conversations,
@@ -372,6 +378,7 @@ class Gateway:
                 self._upstreams.close()
                 self.aligner.close()
                 self.enforcer.flush()
+                self._board.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -405,6 +412,7 @@ class Gateway:
                 except Unusable as error:
                     now_problem = str(error)
                 self.enforcer.flush()
+                self._activity.share(time.monotonic())
                 if now_problem != problem:
                     problem = now_problem
                     _LOG.warning("calls are refused: %s", problem) if problem else _LOG.warning("state is good again")

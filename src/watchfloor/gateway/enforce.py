@@ -112,6 +112,7 @@ class Enforcer:
         tenant: str,
         wait_durable: Callable[[], Awaitable[None]] | None = None,
         watch: Watch | None = None,
+        activity: Activity | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -121,7 +122,7 @@ class Enforcer:
         self._recorder, self._spool, self._tenant = recorder, spool, tenant
         self._conversations, self._aligner = conversations, aligner
         self._wait_durable, self._now, self._clock = wait_durable, now, clock
-        self._activity = Activity()
+        self._activity = activity or Activity()
         self._allowance = Allowance()
         self._ends: list[bytes] = []
         self.results = Results(state, recorder, self._watch, metrics, self._ends.append, now)

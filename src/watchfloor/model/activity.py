@@ -41,7 +41,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How much this agent has done of late, as the deciding worker counted it."""
+    """How much this agent has done of late, as the deciding worker's host counted it."""
 
     calls_last_minute: int = 0
     blocked_last_10_minutes: int = 0
