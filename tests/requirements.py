@@ -105,6 +105,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),
     Claim("faulty-detector", "A detector or condition that raises, hangs or eats memory lets no call through and stalls no worker."),
     Claim("results-judged", "Where an enforced policy looks at results, none reaches its caller unjudged, whole, in pieces or as events."),
+    Claim("poisoned-tools", "A tool whose definition tells the model what to do is held until somebody approves it as it is."),
     Claim("invariant-3", "A verdict is recorded before the call goes out, and the record survives kill -9."),
     Claim("invariant-4", "After a revoke or block is acknowledged, no call that starts later is allowed on this host."),
     Claim("invariant-5", "Nobody unblocks their own agent; the IT role never receives low, medium or resolved alerts."),

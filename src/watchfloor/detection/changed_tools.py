@@ -14,6 +14,7 @@ from watchfloor.detection.correlate import correlate
 from watchfloor.detection.evaluate import draft_alert
 from watchfloor.detection.rules import Ruleset
 from watchfloor.detection.steps import Step
+from watchfloor.guard.definitions import inspect
 from watchfloor.model.agents import PinState
 from watchfloor.model.cases import EntityKind
 from watchfloor.storage import findings, inventory
@@ -21,18 +22,23 @@ from watchfloor.storage.control import ControlTx, SqlControlStore
 from watchfloor.storage.inventory import Tool
 
 RULE: Final = "tool-definition-changed"
+POISONED: Final = "tool-poisoned"
 ACTOR: Final = "system:detection"
 _EARLIER: Final = timedelta(hours=1)
 """How much before the registry's own look a gateway may have reported the very same change."""
 
 
 def _step(tool: Tool, tenant: str) -> Step:
+    found = inspect(tool.definition.get("observed") or {})
+    message = f"Approved was {tool.pin[:12]}, listed now is {tool.observed_hash[:12]}."
+    if found:
+        message = f"{found[0].path}: {found[0].excerpt}"
     return Step(
         report_id=f"tool/{tool.key}/{tool.observed_hash[:16]}",
         seq=0,
         at=tool.updated_at,
         tenant=tenant,
-        action="ToolChanged",
+        action="ToolFlagged" if found else "ToolChanged",
         invocation_id="",
         session_id="",
         agent_id="",
@@ -44,11 +50,15 @@ def _step(tool: Tool, tenant: str) -> Step:
         verdict="",
         would_be="",
         reason_code="",
-        reasons=({"message": f"Approved was {tool.pin[:12]}, listed now is {tool.observed_hash[:12]}."},),
+        reasons=({"message": message},),
         signals=frozenset(),
         policy_id="",
         address="",
     )
+
+
+def _rule_of(tool: Tool) -> str:
+    return POISONED if inspect(tool.definition.get("observed") or {}) else RULE
 
 
 def _unreported(tx: ControlTx) -> list[Tool]:
@@ -56,20 +66,22 @@ def _unreported(tx: ControlTx) -> list[Tool]:
         tool
         for tool in inventory.list_tools(tx)
         if tool.pin_state is PinState.CHANGED
-        and not findings.has_alert_since(tx, RULE, EntityKind.TOOL, tool.key, tool.updated_at - _EARLIER)
+        and not findings.has_alert_since(tx, _rule_of(tool), EntityKind.TOOL, tool.key, tool.updated_at - _EARLIER)
     ]
 
 
 def report_changed_tools(control: SqlControlStore, ruleset: Ruleset, tenant: str = "default") -> int:
     """Raise what is missing; how many alerts. Safe to run at any time, any number of times."""
-    rule = next((r for r in ruleset.rules if r.id == RULE), None)
-    if rule is None:
+    rules = {rule.id: rule for rule in ruleset.rules}
+    if RULE not in rules or POISONED not in rules:
         return 0
     with control.read() as tx:
         if not _unreported(tx):
             return 0
     with control.tx(ACTOR, audited=False) as tx:
-        drafts = [draft_alert(rule, [_step(tool, tenant)], ruleset.reasons) for tool in _unreported(tx)]
+        drafts = [
+            draft_alert(rules[_rule_of(tool)], [_step(tool, tenant)], ruleset.reasons) for tool in _unreported(tx)
+        ]
         saved = [s for s in (findings.save_draft(tx, d) for d in drafts) if s.is_new]
         joined = correlate(tx, saved)
         if saved:

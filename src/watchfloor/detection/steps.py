@@ -25,7 +25,7 @@ COLUMNS: Final = (
 JAILBREAK: Final = frozenset({"jailbreak", "prompt_extraction", "authority_claim"})
 """Categories of signals that count as a jailbreak attempt."""
 
-_ALWAYS: Final = pa.array(["RequestRefused", "ToolChanged", "HoldLimited"])
+_ALWAYS: Final = pa.array(["RequestRefused", "ToolChanged", "ToolFlagged", "HoldLimited"])
 GUARDRAIL: Final = "guardrail:"
 """How codes of reasons begin that an agent's own guardrail gave: they are its words, and mean nothing else here."""
 INTERVENED: Final = ("block", "redact")

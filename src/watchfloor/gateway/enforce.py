@@ -40,6 +40,7 @@ from watchfloor.gateway.watchdog import Watch
 from watchfloor.guard import codec, redact
 from watchfloor.guard.alignment.features import question
 from watchfloor.guard.context import Context
+from watchfloor.guard.definitions import inspect
 from watchfloor.guard.engine import Overrun, decide
 from watchfloor.guard.provenance.cards import strictness_of
 from watchfloor.guard.provenance.conversation import ToolResult
@@ -673,11 +674,33 @@ class Enforcer:
         seen = tool_hash(definition)
         if state.observe(token.server_id, name, seen):
             self._record_change(token.server_id, name, seen, definition, door)
+        self._look_for_orders(token.server_id, name, seen, definition, door)
         tool = state.tool(token.server_id, name)
         binding = state.binding(token.agent_id, token.server_id, name)
         if tool is None or binding is None or tool.is_blocked or tool.pin_state is PinState.CHANGED:
             return False
         return tool.effect is ToolEffect.READ or (binding.scope is Scope.WRITE and token.may_write)
+
+    def _look_for_orders(self, server_id: str, name: str, seen: str, definition: Mapping[str, Any], door: str) -> None:
+        """Distrust a tool that nobody approved as it is, and whose definition tells the model what to do."""
+        tool = self.state.tools.get((server_id, name))
+        if tool is None or (tool.pin_state is PinState.PINNED and tool.pin == seen):
+            return
+        try:
+            signals = self._watch.run(inspect, definition)
+        except (Exception, Overrun):
+            _LOG.exception("the definition of %s/%s could not be looked at", server_id, name)
+            self.state.distrust(server_id, name, seen)  # INVARIANT: what cannot be looked at is not shown
+            return
+        if signals and self.state.distrust(server_id, name, seen):
+            try:
+                self._spool.append(
+                    self._recorder.tool_flagged(
+                        self._now(), door=door, server_id=server_id, tool=name, seen=seen, signals=signals
+                    )
+                )
+            except Unavailable as error:
+                _LOG.warning("a poisoned tool is not on record: %s", error)
 
     def _record_change(self, server_id: str, name: str, seen: str, definition: Mapping[str, Any], door: str) -> None:
         try:

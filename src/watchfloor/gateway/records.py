@@ -7,7 +7,7 @@ Nothing here decides or stores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from watchfloor.guard.provenance.trace import Trace
 from watchfloor.model.activity import Invocation
 from watchfloor.model.facts import Facts
 from watchfloor.model.ids import new_id
-from watchfloor.model.verdicts import Effect, Mode, Verdict
+from watchfloor.model.verdicts import Effect, Mode, Signal, Verdict
 from watchfloor.storage.tables import SCHEMA_VERSION
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -237,6 +237,18 @@ class Recorder:
                 "description": description[:2000] if isinstance(description, str) else None,
             }
         )
+        return orjson.dumps({"t": "AgentActivity", "r": row})
+
+    def tool_flagged(
+        self, at: datetime, *, door: str, server_id: str, tool: str, seen: str, signals: Sequence[Signal]
+    ) -> bytes:
+        """``ToolFlagged``: the definition of a tool that nobody approved tells the model what to do."""
+        row = self._row("ToolFlagged", at, door, "")
+        row["ServerId"] = server_id
+        row["ToolName"] = _short(tool)
+        row["Signals"] = _json(signals)
+        row["Reasons"] = _json([{"message": f"{signals[0].path}: {signals[0].excerpt}"}])
+        row["AdditionalFields"] = _json({"observed": seen})
         return orjson.dumps({"t": "AgentActivity", "r": row})
 
     @staticmethod

@@ -138,6 +138,7 @@ class State:
         self._policy_problem = "No policies are published."
         self._secrets: dict[str, bytes] = {}
         self._observed: dict[tuple[str, str], str] = {}
+        self._distrusted: dict[tuple[str, str], str] = {}
         self.problems: dict[str, str] = {}
 
     # -- freshness ------------------------------------------------------------------------------------------------
@@ -333,7 +334,10 @@ class State:
     def tool(self, server_id: str, name: str) -> ToolFacts | None:
         """A tool; one that was seen changed on the wire counts as changed before the control plane has said so."""
         tool = self.tools.get((server_id, name))
-        if tool is not None and self._observed and tool.pin_state is PinState.PINNED:
+        if tool is not None and self._distrusted and tool.pin_state is PinState.UNPINNED:
+            if (server_id, name) in self._distrusted:
+                return replace(tool, pin_state=PinState.CHANGED)
+        elif tool is not None and self._observed and tool.pin_state is PinState.PINNED:
             seen = self._observed.get((server_id, name))
             if seen is not None and seen != tool.pin:
                 return replace(tool, pin_state=PinState.CHANGED)
@@ -380,11 +384,19 @@ class State:
         """Note how a tool looks on the wire; True the first time that it is not what was pinned."""
         tool = self.tools.get((server_id, name))
         key = (server_id, name)
+        if self._distrusted.get(key, definition_hash) != definition_hash:
+            del self._distrusted[key]
         if tool is None or tool.pin_state is PinState.UNPINNED or definition_hash == tool.pin:
             self._observed.pop(key, None)
             return False
         is_news = self._observed.get(key) != definition_hash
         self._observed[key] = definition_hash
+        return is_news
+
+    def distrust(self, server_id: str, name: str, definition_hash: str) -> bool:
+        """Let a tool count as changed as long as it looks like this and nobody approves it; True if that is news."""
+        is_news = self._distrusted.get((server_id, name)) != definition_hash
+        self._distrusted[(server_id, name)] = definition_hash
         return is_news
 
 

@@ -11,11 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from watchfloor.guard.definitions import inspect
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
 from watchfloor.model.cases import Alert
 from watchfloor.model.people import RiskLevel
+from watchfloor.model.verdicts import Severity
 from watchfloor.portal.case_views import AlertView, IncidentView, RecordView, alert_view, record_view
 from watchfloor.registry.inventory import AgentDetail, ServerDetail
 from watchfloor.registry.lifecycle import verbs
@@ -263,6 +265,15 @@ def agent_detail_view(
     )
 
 
+class FindingView(BaseModel):
+    """A passage of a tool's definition that tells the model what to do."""
+
+    path: str
+    severity: Severity
+    span: tuple[int, int]
+    excerpt: str
+
+
 class ToolView(BaseModel):
     """A tool. ``approved`` and ``observed`` are its definitions, where they are known."""
 
@@ -277,6 +288,7 @@ class ToolView(BaseModel):
     allow_when_stale: bool
     approved: dict[str, Any] | None
     observed: dict[str, Any] | None
+    findings: list[FindingView] = Field(description="What does not belong into the definition listed last.")
     updated_at: datetime
 
 
@@ -295,6 +307,10 @@ def tool_view(tool: Tool) -> ToolView:
         allow_when_stale=tool.allow_when_stale,
         approved=definitions.get("approved"),
         observed=definitions.get("observed"),
+        findings=[
+            FindingView(path=s.path, severity=s.severity, span=s.span, excerpt=s.excerpt)
+            for s in inspect(definitions.get("observed") or {})
+        ],
         updated_at=tool.updated_at,
     )
 

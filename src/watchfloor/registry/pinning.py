@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from watchfloor.guard.definitions import inspect
 from watchfloor.model.agents import PinState, ToolEffect
 from watchfloor.model.errors import Conflict, NotFound, Unavailable
 from watchfloor.model.pins import UNPINNABLE, tool_hash
@@ -78,7 +79,14 @@ def compare(before: Tool | None, server: ToolServer, definition: Mapping[str, An
         effect = infer_effect(definition, is_trusted=server.is_trusted)
         seen = {"approved": None, "observed": dict(definition)}
         tool = replace(tool, description=description, effect=effect, observed_hash=observed, definition=seen)
+        if inspect(definition):
+            tool = replace(tool, pin_state=PinState.CHANGED)  # held until somebody approves it as it is
         return ("found" if before is None else "same"), replace(tool, updated_at=now)
+    if before.pin_state is PinState.UNPINNED and inspect(definition):
+        # Declared by somebody who cannot have meant this: nobody has looked at the definition yet.
+        seen = {"approved": None, "observed": dict(definition)}
+        held = replace(before, observed_hash=observed, pin_state=PinState.CHANGED, definition=seen, updated_at=now)
+        return "changed", held
     if before.pin_state is PinState.UNPINNED:
         # Declared, and listed for the first time: this is the definition that the declaration approved.
         return "pinned", _pinned(before, definition, observed, server, now)
@@ -144,7 +152,8 @@ def approve_tool(
     """Pin a tool to the definition that was listed last.
 
     ``observed`` is the hash that the approver looked at: ``Conflict`` if another definition was listed since.
-    ``effect`` corrects what was worked out. Raises ``NotFound``; ``Conflict`` if it was never listed, or has no hash.
+    ``effect`` corrects what was worked out. Raises ``NotFound``; ``Conflict`` if it was never listed, has no hash, or
+    is to be approved unseen (without ``observed``) although its definition is poisoned.
     """
     tool = inventory.find_tool(tx, server_id, name)
     where = f"tool/{server_id}/{name}"
@@ -156,6 +165,13 @@ def approve_tool(
     if observed is not None and observed != tool.observed_hash:
         raise Conflict(
             "the tool server lists another definition by now.", where=where, remedy="Look at it, then approve it."
+        )
+    found = inspect(definition)
+    if found and observed is None:
+        raise Conflict(
+            f"its definition tells the model what to do ({found[0].path}: {found[0].excerpt!r}).",
+            where=where,
+            remedy="Read it, and approve this very definition by its hash, if its maker can explain the passage.",
         )
     approved = replace(
         tool,
@@ -208,6 +224,11 @@ def _store(store: SqlControlStore, server_id: str, url: str, listing: Listing, a
                 problems.append(f"{name!r} is nested too deeply to be compared; it is left out.")
                 continue
             before = known.get(name)
+            if (found := inspect(definition)) and (before is None or before.pin != tool_hash(definition)):
+                problems.append(
+                    f"{name!r} tells the model what to do ({found[0].path}: {found[0].excerpt!r}); it is held until "
+                    "somebody approves this very definition."
+                )
             what, tool = compare(before, server, definition, tx.now)
             if before is not None and "wanted" in before.definition:
                 tool = replace(tool, definition={**tool.definition, "wanted": before.definition["wanted"]})

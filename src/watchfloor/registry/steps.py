@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from watchfloor.guard.definitions import inspect
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, ToolEffect
 from watchfloor.model.facts import Organization
 from watchfloor.registry.cards import with_card
@@ -199,6 +200,8 @@ def _tool(server_id: str, declared: Values, state: State, now: datetime, *, is_t
     if declared["effect"] is not None:
         after = replace(after, effect=ToolEffect(declared["effect"].value))
     after = replace(after, allow_when_stale=declared["allowWhenStale"], updated_at=now)
+    if after.pin_state is PinState.UNPINNED and after.observed_hash and inspect(after.definition.get("observed") or {}):
+        after = replace(after, pin_state=PinState.CHANGED)  # poisoned, whoever declares it: see ``pinning``
     if after.pin_state is PinState.UNPINNED and after.observed_hash:
         # Found by listing, and now declared: approved as it was listed last. A changed tool stays changed: somebody
         # must have looked at the difference (``pinning.approve_tool``).

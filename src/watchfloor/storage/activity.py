@@ -109,7 +109,7 @@ class Activity:
         return self.query(
             f"{_steps_of(agent_id, user_ids, start, end)}"
             ' | where Verdict == "block" or WouldBe == "block"'
-            ' or ActionType in ("RequestRefused", "ToolChanged", "HoldLimited")'
+            ' or ActionType in ("RequestRefused", "ToolChanged", "ToolFlagged", "HoldLimited")'
             ' or (ActionType == "GuardrailDecision" and Verdict == "redact")'
             f" | sort by Timestamp asc | take {limit} | project {', '.join(columns)}",
             limit,

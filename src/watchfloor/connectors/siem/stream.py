@@ -28,7 +28,9 @@ _ROUNDS: Final = 100
 
 _LEASE_SECONDS: Final = 120.0
 _ACTOR: Final = "system:siem"
-_DECISIONS: Final = '"ToolCallDecided", "ToolResultDecided", "RequestRefused", "ToolChanged", "GuardrailDecision"'
+_DECISIONS: Final = (
+    '"ToolCallDecided", "ToolResultDecided", "RequestRefused", "ToolChanged", "ToolFlagged", "GuardrailDecision"'
+)
 
 FEEDS: Final = (
     ("AlertInfo", ""),

@@ -21,14 +21,16 @@ _PRIVATE_FILE: Final = re.compile(
     r"(?:~|/home/\w+|/root|\$HOME|%USERPROFILE%)?[/\\]?\.(?:ssh[/\\](?:id_\w+|config|known_hosts|authorized_keys)?|aws[/\\]credentials|kube[/\\]config|netrc|pgpass"
     r"|gnupg|docker[/\\]config\.json|cursor[/\\]mcp\.json|env\b(?!ironment))|/etc/(?:passwd|shadow)|\bid_(?:rsa|ed25519)\b|\bmcp\.json\b"
 )
-_READS: Final = re.compile(r"\b(?:read|open|cat|include|pass|send|attach|provide|load|contents? of)\b", re.IGNORECASE)
+_READS: Final = re.compile(r"\b(?:read|open|cat|include|pass|send|attach|provide|contents? of)\b", re.IGNORECASE)
+_NEAR: Final = 80
+"""Characters between an order and the file that it is about: *reads .env files* is what an honest tool does."""
 _ORDERS: Final = re.compile(
     r" (?:"
     r"(?:before|when|whenever|every time|each time|prior to|after) (?:you )?(?:us(?:e|ing)|call(?:ing)?|invok(?:e|ing)) (?:this|any|the|another|other)(?: \w+){0,2}? tools?"
     r"(?: \w+){0,6}? (?:must|always|first|read|send|call|include|forward|make sure|copy|bcc)"
     r"|this tool (?:must|should|has to) (?:always )?be (?:called|used|invoked|run) (?:before|first|instead|prior|for every|after every|whenever)"
     r"|(?:do not|don t|never) (?:use|call|invoke|trust) (?:the |any )?(?:other|original|\w+) (?:\w+ )?tools?(?: \w+){0,4}? (?:instead|use this|anymore|without|until|unless|it is|they are)"
-    r"|(?:this tool )?(?:replaces|supersedes|overrides) (?:the |all |any )?(?:other |previous |existing )?(?:\w+ )?tools?"
+    r"|(?:this tool )?(?:replaces|supersedes|overrides) (?:the |any )?(?:all|other|previous|existing|original) (?:\w+ )?tools?"
     r"|otherwise (?:this|the) tool (?:will|does|would|can) ?not (?:work|function|run)"
     r"|(?:pass|include|put|provide|send|place|append) (?:its|the|their|all) (?:full |entire |whole )?(?:contents?|conversation|chat history|system prompt|previous messages|credentials)(?: \w+){0,6}? (?:as|in|into|to|via|parameter|argument|field)"
     r"|(?:recipient|address|destination|amount|bcc|url|endpoint) (?:\w+ ){0,3}?(?:must|should|has to) (?:always )?be (?:changed|replaced|set|redirected|sent)(?: \w+){0,4}? (?:to|with|by)"
@@ -60,7 +62,7 @@ def find(text: str) -> list[Hit]:
         span = original_span(text, (order.start(), order.end() - 1))
         hits.append(Hit(NAME, Severity.HIGH, 0.85, span, "", ""))
     private = _PRIVATE_FILE.search(text)
-    if private and _READS.search(text):
+    if private and _READS.search(text[max(0, private.start() - _NEAR) : private.end() + _NEAR]):
         hits.append(Hit(NAME, Severity.HIGH, 0.85, private.span(), f"a private file: {private[0]}", ""))
     for found in hidden.find(text) + encoded.find(text):
         hits.append(Hit(NAME, Severity.HIGH, found.score, found.span, found.note, found.decoded))
