@@ -108,7 +108,7 @@ def test_an_mcp_client_behind_envoy_is_refused_what_is_not_allowed_and_done_what
     company: Company, envoy: Proxy, mode: str
 ) -> None:
     before = len(mails(company))
-    assert asyncio.run(_through(envoy, company.token("griffin"), mode, EVIL)) == "-32090 policy"
+    assert asyncio.run(_through(envoy, company.token("griffin"), mode, EVIL)).startswith("-32090 ")
     assert len(mails(company)) == before
     assert asyncio.run(_through(envoy, company.token("griffin"), mode, MAIL)) == "done"
     assert mails(company)[before:] == [MAIL["to"]]

@@ -46,6 +46,7 @@ _ROLES: Final = {
     "ExecuteToolBySDK": (3, "Tool"),
     "ToolCallDecided": (3, "Tool"),
     "ToolResultDecided": (3, "Tool"),
+    "ContentDecided": (4, "Agent"),
     "ToolCallCompleted": (3, "Tool"),
     "Retrieval": (6, "Retriever"),
 }
