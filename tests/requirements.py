@@ -106,6 +106,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("faulty-detector", "A detector or condition that raises, hangs or eats memory lets no call through and stalls no worker."),
     Claim("results-judged", "Where an enforced policy looks at results, none reaches its caller unjudged, whole, in pieces or as events."),
     Claim("poisoned-tools", "A tool whose definition tells the model what to do is held until somebody approves it as it is."),
+    Claim("catalogue-through-doors", "Each alert that an inline detector can raise is raised for its attack and not for its benign twin."),
     Claim("invariant-3", "A verdict is recorded before the call goes out, and the record survives kill -9."),
     Claim("invariant-4", "After a revoke or block is acknowledged, no call that starts later is allowed on this host."),
     Claim("invariant-5", "Nobody unblocks their own agent; the IT role never receives low, medium or resolved alerts."),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -24,13 +25,14 @@ from watchfloor.gateway.state import State
 from watchfloor.gateway.watchdog import Watch
 from watchfloor.gateway.withheld import withheld
 from watchfloor.guard.context import Context
+from watchfloor.guard.detectors import jailbreak
 from watchfloor.guard.detectors.hit import Surface
 from watchfloor.guard.engine import Overrun
 from watchfloor.guard.policy import Policy, PolicySet
 from watchfloor.guard.protection import Protection, protect
 from watchfloor.model.activity import Invocation
 from watchfloor.model.facts import Facts
-from watchfloor.model.verdicts import Effect, Mode
+from watchfloor.model.verdicts import Effect, Mode, Severity, Signal
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -38,6 +40,15 @@ LOOKED_AT: Final = 65_536
 """Characters of a result that are looked at after the caller has it."""
 _LONG_NUMBER: Final = 10**8
 """From here on, a number may be an account or a card: it is looked at as text."""
+_NOT_SCANNED: Final = Signal(
+    jailbreak.NAME,
+    jailbreak.NOT_SCANNED,
+    Severity.INFORMATIONAL,
+    1.0,
+    Surface.RESULT.value,
+    (0, 0),
+    "not all of the result was looked at",
+)
 _META: Final = "dev.watchfloor/redacted"
 _UNSEEN: Final = {"image": "data", "audio": "data"}
 """Members of content blocks that are no text; ``blob`` of resources likewise."""
@@ -141,14 +152,21 @@ class Results:
     # -- after the caller has it --------------------------------------------------------------------------------------
 
     def look_at(self, invocation: Invocation, facts: Facts, said: Any) -> None:
-        """Record what the detectors see in the first ``LOOKED_AT`` characters of what a tool said."""
+        """Record what the detectors see in the first ``LOOKED_AT`` characters of what a tool said.
+
+        None: it said more than anybody kept.
+        """
         policies = self._state.policies
-        if policies is None or not said:
+        if policies is None or (said is not None and not said):
             return
         try:
-            value = _shadow(_shortened(said, [LOOKED_AT]))
+            room = [LOOKED_AT]
+            value = _shadow(_shortened(said or [], room))
             started = time.perf_counter()
             judged = self._watch.run(protect, Surface.RESULT, value, invocation, Context(facts, policies))
+            if said is None or room[0] <= 0:
+                signals = (*judged.verdict.signals, _NOT_SCANNED)
+                judged = judged._replace(verdict=replace(judged.verdict, signals=signals))
             self._record(invocation, facts, judged, time.perf_counter() - started)
         except (Exception, Overrun):
             _LOG.exception("a result could not be looked at")

@@ -30,7 +30,7 @@ class Hearing:
         self._enforcer, self._permit = enforcer, permit
         self.is_judged = enforcer.results.are_judged(permit.facts)
         """Whether what the caller gets is what ``judged`` and ``judged_message`` give back."""
-        self._said: list[Any] | None = None
+        self._said: list[Any] | None = []
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_expected = self._is_stream = False
