@@ -95,6 +95,10 @@ class LaneEngine(Engine[Asked, Outcome]):
         finally:
             self._spool.ticket = None
 
+    def close(self) -> None:
+        """Let go of what waiting for the database needs."""
+        self._loop.close()
+
     def _hear(self, request: CallRequest, answered: Sequence[Answered]) -> None:
         """Take in what tools have answered, each once."""
         state, agent_id = self._enforcer.state, request.token.agent_id

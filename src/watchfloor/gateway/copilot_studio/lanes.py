@@ -87,6 +87,9 @@ class Engine(Generic[Q, A]):
         """The answer. Calls ``ticket.record`` before anything is put on record."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """The lane has come to its end."""
+
 
 class _Lane(Generic[Q, A]):
     """A thread that takes tickets from the common queue until it is retired."""
@@ -107,22 +110,24 @@ class _Lane(Generic[Q, A]):
     def _run(self) -> None:
         with contextlib.suppress(Abandoned):
             engine = self._make()  # before the first question: it takes longer than a decision
-            while not self.is_retired:
-                ticket = self._tickets.get()
-                if ticket is None:
-                    return
-                if ticket.is_over:
-                    continue
-                self.current = (time.monotonic(), ticket)
-                try:
-                    answer = engine.decide(ticket)
-                except Exception as error:
-                    _LOG.exception("a question could not be decided on")
-                    self._tell(_fail, ticket.answer, error)
-                else:
-                    self._tell(_settle, ticket.answer, answer)
-                finally:
-                    self.current = None
+            try:
+                while not self.is_retired and (ticket := self._tickets.get()) is not None:
+                    if not ticket.is_over:
+                        self._decide(engine, ticket)
+            finally:
+                engine.close()
+
+    def _decide(self, engine: Engine[Q, A], ticket: Ticket[Q, A]) -> None:
+        self.current = (time.monotonic(), ticket)
+        try:
+            answer = engine.decide(ticket)
+        except Exception as error:
+            _LOG.exception("a question could not be decided on")
+            self._tell(_fail, ticket.answer, error)
+        else:
+            self._tell(_settle, ticket.answer, answer)
+        finally:
+            self.current = None
 
     def _tell(self, how: Callable[..., None], *what: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
