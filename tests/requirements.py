@@ -120,6 +120,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("telemetry-quarantine", "A bad span is quarantined with its reason and never takes a neighbour along."),
     Claim("graph-client-unmodified", "Graph's own client reads, triages and comments on incidents, unmodified."),
     Claim("incident-containment", "An incident warns until those that it is about are really contained."),
+    Claim("case-file", "An incident is handed on as signed evidence that anybody can check offline."),
     Claim("manifest-idempotent", "Applying a manifest twice changes nothing the second time."),
     Claim("replay", "Replaying a recorded decision gives the same verdict."),
 )  # fmt: skip

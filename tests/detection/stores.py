@@ -13,6 +13,7 @@ from typing import Any
 
 from detection.rows import row
 from watchfloor.storage.activity import Activity
+from watchfloor.storage.audit_files import Checkpoints
 from watchfloor.storage.compiler import KqlCompiler
 from watchfloor.storage.control import SqlControlStore, utc_now
 from watchfloor.storage.epoch import EpochFile
@@ -56,7 +57,10 @@ class Stores:
 def open_stores(directory: Path, now: Callable[[], datetime] = utc_now) -> Iterator[Stores]:
     """Fresh stores under ``directory``."""
     epoch = EpochFile.create(directory / "epoch")
-    control = SqlControlStore.open(f"sqlite:///{directory / 'control.db'}", epoch=epoch, now=now)
+    checkpoints = Checkpoints.open(directory / "keys" / "audit.key", directory / "audit-checkpoints.jsonl")
+    control = SqlControlStore.open(
+        f"sqlite:///{directory / 'control.db'}", epoch=epoch, now=now, checkpoints=checkpoints
+    )
     events = DuckDbStore(directory / "store.duckdb", directory / "cold")
     try:
         yield Stores(control, events, KqlCompiler(), epoch)

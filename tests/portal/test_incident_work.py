@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from portal.house import House
+from watchfloor.cli import main
 from watchfloor.model.people import Role
 
 
@@ -193,3 +197,34 @@ def test_tags_are_checked(house: House) -> None:
     assert client.patch(f"/api/incidents/{incident['id']}", json={"tags": [" VIP  user ", "VIP user"]}).json()[
         "tags"
     ] == ["VIP user"]
+
+
+@pytest.mark.claim("case-file")
+def test_a_case_file_is_checked_offline_by_whoever_gets_it(house: House, tmp_path: Path) -> None:
+    house.attack()
+    (incident,) = _incidents(house)
+    operator = house.client(Role.SOC_OPERATOR)
+    operator.post(f"/api/incidents/{incident['id']}/comments", json={"comment": "Stolen session."})
+    answer = operator.get(f"/api/incidents/{incident['id']}/case-file")
+    assert answer.status_code == 200, answer.text
+    file, key = tmp_path / "case.jsonl", tmp_path / "keys" / "audit.pub"
+    file.write_bytes(answer.content)
+    done = CliRunner().invoke(main, ["case", "verify", str(file), "--key", str(key), "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.output)
+    assert report["genuine"]
+    assert (report["header"]["incident"], report["header"]["made_by"]) == (incident["id"], "op-soc-operator")
+    assert report["lines"]["alert"] == 4
+    assert report["lines"]["event"] == 10
+    assert report["lines"]["activity"] == 6
+    file.write_bytes(answer.content.replace(b"Stolen", b"Lent  "))
+    assert CliRunner().invoke(main, ["case", "verify", str(file), "--key", str(key)]).exit_code == 1
+    assert CliRunner().invoke(main, ["case", "verify", str(file), "--key", str(file)]).exit_code == 2
+    found = house.client(Role.OWNER).get("/api/audit", params={"action": "incident:export"}).json()["items"]
+    assert [entry["actor"] for entry in found] == ["op-soc-operator"]
+
+
+def test_a_case_file_shows_nothing_to_who_may_not_read_every_alert(house: House) -> None:
+    house.attack()
+    (incident,) = _incidents(house)
+    assert house.client(Role.IT_ADMIN).get(f"/api/incidents/{incident['id']}/case-file").status_code == 403

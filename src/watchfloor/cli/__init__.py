@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "copilot-studio": ("watchfloor.cli.copilot_studio:copilot_studio", "Connect Copilot Studio's threat detection."),
     "guard": ("watchfloor.cli.guard:guard", "Score texts with the guard's detectors."),
     "audit": ("watchfloor.cli.audit:audit", "Verify the audit log."),
+    "case": ("watchfloor.cli.case:case", "Check the evidence of an incident."),
     "mcp": ("watchfloor.cli.mcp:mcp", "Guard a stdio MCP server where it stands."),
     "demo": ("watchfloor.cli.demo:demo", "Play the demo company and the attack on it."),
 }

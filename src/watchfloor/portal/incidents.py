@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from watchfloor import __version__
 from watchfloor.detection import reshape
 from watchfloor.detection.priority import Priority, people_of, weigh
 from watchfloor.model.cases import (
@@ -21,7 +23,7 @@ from watchfloor.model.cases import (
     Incident,
     IncidentStatus,
 )
-from watchfloor.model.errors import NotFound
+from watchfloor.model.errors import NotFound, Unavailable
 from watchfloor.model.people import Permission
 from watchfloor.model.verdicts import Severity
 from watchfloor.portal.auth import Viewer, permit
@@ -39,8 +41,9 @@ from watchfloor.portal.case_views import (
 )
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.views import Page, page
+from watchfloor.response import case_files
 from watchfloor.response.containment import containment
-from watchfloor.storage import actions, cases, people, similar, triage
+from watchfloor.storage import actions, case_file, cases, people, similar, triage
 from watchfloor.storage.cases import CaseFilter
 from watchfloor.storage.control import ControlTx
 
@@ -297,6 +300,31 @@ def list_similar(
         find_visible(tx, viewer, incident_id)
         found = similar.similar_to(tx, incident_id, limit)
     return Page(items=[similar_view(each) for each in found])
+
+
+@router.get("/incidents/{incident_id}/case-file", summary="An incident as signed evidence, to be checked offline")
+def read_case_file(
+    incident_id: str, viewer: Annotated[Viewer, permit(Permission.EXPORT_RUN)], deps: Deps
+) -> StreamingResponse:
+    """JSON lines in a hash chain under the installation's signature: ``watchfloor case verify`` checks them anywhere.
+    No contents of messages are in it."""
+    signer = deps.control.signer
+    if signer is None:
+        raise Unavailable("this server has no key to sign with: it was started without one.")
+    with deps.control.tx(viewer.id) as tx:
+        found = find_visible(tx, viewer, incident_id)
+        case = case_files.gather(tx, deps.activity, found)
+        tx.audit("incident:export", f"incident/{incident_id}", {"lines": len(case)})
+    header = {
+        "incident": incident_id,
+        "tenant": deps.tenant,
+        "made_by": viewer.id,
+        "server": deps.public_url,
+        "version": __version__,
+    }
+    lines = case_file.write_case_file(header, case, signer, deps.now())
+    name = {"Content-Disposition": f'attachment; filename="{incident_id}.case.jsonl"'}
+    return StreamingResponse(lines, media_type="application/jsonl", headers=name)
 
 
 @router.post("/incidents/{incident_id}/merge", summary="Make an incident part of another one")

@@ -30,6 +30,9 @@ SUMMARY_COLUMNS: Final = (
 """What a list of decisions shows: no facts, no signals, no contents."""
 
 
+_IDS_A_QUERY: Final = 500
+
+
 def literal(text: str) -> str:
     """``text`` as a KQL string literal."""
     return '"' + _ESCAPED.sub(lambda m: f"\\u{ord(m[0]):04x}" if m[0] not in '\\"' else f"\\{m[0]}", text) + '"'
@@ -101,6 +104,21 @@ class Activity:
         if whole:
             return table.slice(0, whole)
         return self.query(f"AgentActivity | where IngestSeq == {int(last)} {project}", 1_000_000)
+
+    def steps(self, report_ids: Sequence[str], start: datetime, end: datetime) -> list[dict[str, Any]]:
+        """These rows of AgentActivity between two times (both included), oldest first, as far as they are stored."""
+        columns = ", ".join((*SUMMARY_COLUMNS, "Reasons"))
+        found: list[dict[str, Any]] = []
+        for first in range(0, len(report_ids), _IDS_A_QUERY):
+            chosen = report_ids[first : first + _IDS_A_QUERY]
+            table = self.query(
+                f"AgentActivity | where Timestamp between ({moment(start)} .. {moment(end)})"
+                f" | where {_any_of('ReportId', chosen)} | project {columns}",
+                10 * _IDS_A_QUERY,
+            )
+            found += table.to_pylist()
+        once = {row["ReportId"]: row for row in found}
+        return sorted(once.values(), key=lambda row: (row["Timestamp"], row["ReportId"]))
 
     def suspicious(
         self, agent_id: str, user_ids: Sequence[str], start: datetime, end: datetime, limit: int, columns: Sequence[str]

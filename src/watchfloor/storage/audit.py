@@ -142,11 +142,16 @@ class Checkpoint:
 
     def is_signed_by(self, key: Ed25519PublicKey) -> bool:
         """Whether the signature is genuine."""
-        try:
-            key.verify(base64.b64decode(self.signature, validate=True), self.signed_bytes())
-        except (InvalidSignature, binascii.Error, ValueError):
-            return False
-        return True
+        return is_genuine(key, self.signature, self.signed_bytes())
+
+
+def is_genuine(key: Ed25519PublicKey, signature: str, content: bytes) -> bool:
+    """Whether the base64 ``signature`` of ``content`` is the key's."""
+    try:
+        key.verify(base64.b64decode(signature, validate=True), content)
+    except (InvalidSignature, binascii.Error, ValueError):
+        return False
+    return True
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
@@ -188,8 +193,11 @@ class Signer:
     def sign(self, seq: int, row_hash: str, at: datetime) -> Checkpoint:
         """A checkpoint for entry ``seq``."""
         draft = Checkpoint(seq, row_hash, at.astimezone(UTC).isoformat(timespec="milliseconds"), self.key_id, "")
-        signature = base64.b64encode(self._key.sign(draft.signed_bytes())).decode()
-        return Checkpoint(draft.seq, draft.hash, draft.at, draft.key, signature)
+        return Checkpoint(draft.seq, draft.hash, draft.at, draft.key, self.sign_bytes(draft.signed_bytes()))
+
+    def sign_bytes(self, content: bytes) -> str:
+        """The signature of ``content``, in base64. It must begin with what it is, so that none passes for another."""
+        return base64.b64encode(self._key.sign(content)).decode()
 
 
 def load_public_key(path: Path | str) -> Ed25519PublicKey:

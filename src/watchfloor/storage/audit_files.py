@@ -55,6 +55,11 @@ class Checkpoints:
         return cls(Signer.open(key_path), Path(path))
 
     @property
+    def signer(self) -> Signer:
+        """The key that vouches."""
+        return self._signer
+
+    @property
     def last_seq(self) -> int:
         """The newest entry that is vouched for; 0 when there is none."""
         return self._last.seq if self._last else 0

@@ -26,6 +26,7 @@ from watchfloor.model.errors import InputError, Unavailable
 from watchfloor.model.facts import Kind, Projected
 from watchfloor.model.ids import new_id
 from watchfloor.storage import audit, audit_files, engines, schema
+from watchfloor.storage.audit import Signer
 from watchfloor.storage.audit_files import Checkpoints
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.follow import follow
@@ -193,6 +194,11 @@ class SqlControlStore:
     def audit_problem(self) -> str | None:
         """Why the audit log is no longer being vouched for, if so: for health pages."""
         return self._checkpoints.problem if self._checkpoints else None
+
+    @property
+    def signer(self) -> Signer | None:
+        """The key that vouches for the audit log; None where nobody does."""
+        return self._checkpoints.signer if self._checkpoints else None
 
     @property
     def follow_problem(self) -> str | None:
