@@ -78,8 +78,13 @@ def run_detection(context: JobContext) -> None:
 
 
 def watch_sessions(context: JobContext) -> None:
-    """Look at what agents and users did over a time: streaks, novelty, volume."""
+    """Look at what agents and users did over a time: streaks, retries, repetition."""
     sessions.watch(context.control, context.activity, context.ruleset, context.now())
+
+
+def watch_habits(context: JobContext) -> None:
+    """Compare what agents do with what they did in the days before: new tools and destinations, volume."""
+    sessions.watch(context.control, context.activity, context.ruleset, context.now(), learning=True)
 
 
 def create_holds_from_events(context: JobContext) -> None:
@@ -179,6 +184,7 @@ class Job:
 JOBS: Final = (
     Job(run_detection, 1),
     Job(watch_sessions, 30),
+    Job(watch_habits, 300),
     Job(create_holds_from_events, 1),
     Job(expire_holds, 5),
     Job(publish_holds, 1),

@@ -14,8 +14,10 @@ from detection.rows import NOON
 from detection.stores import Stores, open_stores
 from watchfloor.detection import sessions
 from watchfloor.detection.rules import Example, Ruleset, SessionRule, shipped
+from watchfloor.model.errors import Unavailable
 from watchfloor.model.people import PERMISSIONS, Role
 from watchfloor.storage import cases
+from watchfloor.storage.activity import Activity
 from watchfloor.storage.cases import CaseFilter
 
 RULESET = shipped()
@@ -120,5 +122,26 @@ def test_a_busy_and_honest_agent_raises_nothing_at_all(stores: Stores) -> None:
         {"verdict": "hold", "tool": "pay", "at": 150, "times": 5, "every": 200},
     )
     now = arrive(stores, work)
-    assert sessions.watch(stores.control, stores.activity, RULESET, now) == 0
+    for learning in (False, True):
+        assert sessions.watch(stores.control, stores.activity, RULESET, now, learning=learning) == 0
     assert alerts(stores) == []
+    assert len({r.id for r in RULESET.sessions if r.learns_days}) == 3
+
+
+def test_a_rule_that_gets_no_answer_is_named_and_keeps_no_other_from_its_alerts(stores: Stores) -> None:
+    broken = rule("refused-then-let-out").model_copy(
+        update={"id": "broken", "query": "AgentActivity | take 1 // broken"}
+    )
+    now = arrive(stores, PROBING)
+
+    class Impatient(Activity):
+        def query(self, kql: str, max_rows: int) -> Any:
+            if "// broken" in kql:
+                raise Unavailable("too slow")
+            return super().query(kql, max_rows)
+
+    activity = Impatient(stores.events, stores.compiler)
+    both = Ruleset((), RULESET.reasons, (broken, rule("suspicious-agent-execution")))
+    with pytest.raises(Unavailable, match="broken: too slow"):
+        sessions.watch(stores.control, activity, both, now)
+    assert alerts(stores) == ["suspicious-agent-execution"]

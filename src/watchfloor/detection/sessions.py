@@ -20,11 +20,13 @@ from watchfloor.detection.evaluate import draft_alert
 from watchfloor.detection.rules import Ruleset, SessionRule
 from watchfloor.detection.steps import COLUMNS, Step, read_all
 from watchfloor.model.cases import AlertDraft
+from watchfloor.model.errors import Unavailable
 from watchfloor.storage import findings
 from watchfloor.storage.activity import Activity, literal, moment
 from watchfloor.storage.control import SqlControlStore
 
 CURSOR: Final = "sessions"
+LEARNING_CURSOR: Final = "sessions-learning"
 ACTOR: Final = "system:detection"
 MAKES_UP_FOR: Final = timedelta(hours=6)
 _MOST_ALERTS: Final = 200
@@ -33,26 +35,33 @@ _MOST_EVIDENCE: Final = 400
 _log = logging.getLogger(__name__)
 
 
-def watch(control: SqlControlStore, activity: Activity, ruleset: Ruleset, now: datetime) -> int:
-    """Ask every session rule about the time of fresh events; how many alerts are new.
+def watch(
+    control: SqlControlStore, activity: Activity, ruleset: Ruleset, now: datetime, *, learning: bool = False
+) -> int:
+    """Ask session rules about the time of fresh events; how many alerts are new.
 
-    Safe to run at any time, any number of times, by any number of servers. Raises ``Unavailable``; the next run asks
-    again.
+    ``learning``: those that compare with days before, else the others. Theirs are the dearer queries, so they are
+    asked less often. Safe to run at any time, any number of times, by any number of servers. Raises ``Unavailable``
+    naming the rules that got no answer, after what the others found is stored.
     """
+    name = LEARNING_CURSOR if learning else CURSOR
     with control.read() as tx:
-        cursor = findings.read_cursor(tx, CURSOR)
+        cursor = findings.read_cursor(tx, name)
     newest = activity.newest_seq()
     if newest <= cursor:
         return 0
     since = activity.oldest_after(cursor, newest)
-    drafts = [
-        draft
-        for rule in ruleset.sessions
-        for point in points(rule, since or now, now)
-        for draft in ask(activity, ruleset, rule, point)
-    ]
+    drafts, failed = [], {}
+    for rule in ruleset.sessions:
+        if bool(rule.learns_days) is not learning:
+            continue
+        try:
+            drafts += [d for point in points(rule, since or now, now) for d in ask(activity, ruleset, rule, point)]
+        except Unavailable as error:
+            failed[rule.id] = str(error)
     with control.tx(ACTOR, audited=False) as tx:
-        if not findings.move_cursor(tx, CURSOR, cursor, newest):
+        # Forward even if a rule got no answer: asking about an ever longer time would only make that worse.
+        if not findings.move_cursor(tx, name, cursor, newest):
             return 0  # another server has asked meanwhile
         saved = [s for s in (findings.save_draft(tx, d) for d in drafts) if s.is_new or s.has_grown]
         joined = correlate(tx, saved)
@@ -63,6 +72,8 @@ def watch(control: SqlControlStore, activity: Activity, ruleset: Ruleset, now: d
                 "opened": list(joined.opened),
             }
             tx.audit("detection:find", f"events/{cursor + 1}-{newest}", detail)
+    if failed:
+        raise Unavailable(f"no answer for {', '.join(failed)}: {next(iter(failed.values()))}")
     return sum(s.is_new for s in saved)
 
 
