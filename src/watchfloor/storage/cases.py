@@ -367,3 +367,34 @@ def count_open(tx: ControlTx, permissions: Collection[Permission]) -> dict[Sever
         .group_by(alert.c.severity)
     )
     return {Severity(severity): count for severity, count in tx.connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCases:
+    """How many unresolved alerts, and open incidents with such alerts, involve an agent."""
+
+    alerts: int = 0
+    incidents: int = 0
+
+
+def open_cases_by_agent(
+    tx: ControlTx, permissions: Collection[Permission], agent_ids: Collection[str]
+) -> dict[str, OpenCases]:
+    """Open cases of each of these agents, as far as the viewer may see them; agents without any are left out."""
+    query = (
+        sa.select(
+            alert_entity.c.entity_id,
+            sa.func.count(sa.distinct(alert.c.id)),
+            sa.func.count(sa.distinct(incident.c.id)),
+        )
+        .join(alert, alert.c.id == alert_entity.c.alert_id)
+        .outerjoin(incident, sa.and_(incident.c.id == alert.c.incident_id, incident.c.status.in_(OPEN)))
+        .where(
+            alert_entity.c.kind == EntityKind.AGENT.value,
+            alert_entity.c.entity_id.in_(list(agent_ids)),
+            alert.c.status != AlertStatus.RESOLVED.value,
+            _visible(permissions),
+        )
+        .group_by(alert_entity.c.entity_id)
+    )
+    return {agent_id: OpenCases(alerts, incidents) for agent_id, alerts, incidents in tx.connection.execute(query)}

@@ -1,0 +1,535 @@
+"""The graph of an incident: who did what through which agent with what, and what became of it.
+
+Pure: alerts, with what the registry and the activity say around them, in; nodes and edges out, the same for any order
+of the alerts. ``graph_groups`` makes few of many nodes; ``surroundings`` gathers what stands around the alerts. What a
+viewer may not see is not handed in.
+
+Edges point the way of the attack, left to right: address and session ← user → agent → tool ← server, and from what was
+touched to the alert that it raised. A person's name, an agent's, a tool's are words of strangers: labels are one line
+without control or direction characters, ids are left as they are, and nothing is made fit for HTML here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from watchfloor.detection.steps import clean
+from watchfloor.detection.story import entities_of
+from watchfloor.model.cases import Alert, Entity, EntityKind, EntityRole
+from watchfloor.model.verdicts import Severity
+
+BUCKETS: Final = 60
+"""Bars of the histogram at most."""
+_MOST_PATHS: Final = 20
+
+
+class NodeKind(StrEnum):
+    """What a node is."""
+
+    ADDRESS = "address"
+    SESSION = "session"
+    USER = "user"
+    AGENT = "agent"
+    CHILD_AGENT = "child_agent"
+    TOOL = "tool"
+    SERVER = "server"
+    ALERT = "alert"
+
+
+class Relation(StrEnum):
+    """What an edge says of its source and its target."""
+
+    CALLED_FROM = "called from"
+    SIGNED_IN = "signed in"
+    USED = "used"
+    CALLED = "called"
+    HOSTS = "hosts"
+    RAISED = "raised"
+    HANDS_OVER = "hands over to"
+    HAS_CHILD = "has child"
+    HOLDS_CREDENTIAL = "holds credential of"
+
+
+_KINDS: Final = {kind: NodeKind(kind.value) for kind in EntityKind}
+
+
+def node_id(kind: NodeKind, id_: str) -> str:
+    """The id of a node; stable over requests."""
+    return f"{kind.value}:{id_}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many events, how many of them stopped, how many calls let out, and when."""
+
+    count: int = 0
+    blocked: int = 0
+    let_out: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+    def __add__(self, other: Tally) -> Tally:
+        firsts = [t for t in (self.first, other.first) if t is not None]
+        lasts = [t for t in (self.last, other.last) if t is not None]
+        return Tally(
+            self.count + other.count,
+            self.blocked + other.blocked,
+            self.let_out + other.let_out,
+            min(firsts, default=None),
+            max(lasts, default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedTool:
+    """A tool that an agent may use."""
+
+    server: str
+    name: str
+    effect: str
+    scope: str
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCard:
+    """What the registry says of an agent, and how many open cases involve it, as far as the viewer may see them."""
+
+    id: str
+    name: str
+    purpose: str = ""
+    state: str = ""
+    platform: str = ""
+    tools: tuple[GrantedTool, ...] = ()
+    tool_count: int = 0
+    connected: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    credentials_of: tuple[str, ...] = ()
+    """Ids of the people whose stored credentials it runs on."""
+    open_alerts: int = 0
+    open_incidents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """One agent handed work to another, as often as was seen."""
+
+    source: str
+    target: str
+    target_name: str
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands around the alerts: agents and names of servers and people by id, hand-overs that were seen."""
+
+    agents: Mapping[str, AgentCard] = field(default_factory=dict)
+    servers: Mapping[str, str] = field(default_factory=dict)
+    people: Mapping[str, str] = field(default_factory=dict)
+    hand_overs: Sequence[HandOver] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A thing involved. ``is_context``: only the registry speaks of it; no alert does."""
+
+    id: str
+    kind: NodeKind
+    entity: str
+    label: str
+    tally: Tally = Tally()
+    severity: Severity | None = None
+    role: EntityRole | None = None
+    alerts: int = 0
+    on_path: bool = False
+    is_context: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How two things are related."""
+
+    source: str
+    relation: Relation
+    target: str
+    tally: Tally = Tally()
+    on_path: bool = False
+
+    @property
+    def id(self) -> str:
+        """Stable over requests."""
+        return f"{self.source}|{self.relation.value}|{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way of the attack: ids of nodes from the address to the alert, and how often it was taken."""
+
+    alert: str
+    severity: Severity
+    nodes: tuple[str, ...]
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Events from ``at`` until the next bucket."""
+
+    at: datetime
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes by id, edges by (source, relation, target), both in order; ``paths`` the gravest and most taken first."""
+
+    nodes: Mapping[str, Node]
+    edges: Sequence[Edge]
+    paths: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From, inclusive, until, exclusive; None: without a bound."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is cut off."""
+        return self.since is None and self.until is None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether ``at`` lies within."""
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+    def touches(self, first: datetime, last: datetime) -> bool:
+        """Whether any of ``first`` to ``last`` lies within."""
+        return (self.since is None or last >= self.since) and (self.until is None or first < self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of alerts, its things as ids."""
+
+    id: str
+    at: datetime
+    user: str
+    agent: str
+    server: str
+    tool: str
+    address: str
+    session: str
+    tally: Tally
+
+
+def events_of(alert: Alert) -> list[Event]:
+    """The events that the alert keeps. Older ones carry names alone: these are looked up among the alert's entities."""
+    return [_event(alert, raw) for raw in alert.draft.detail.get("events", ())]
+
+
+def _event(alert: Alert, raw: Mapping[str, Any]) -> Event:
+    at = datetime.fromisoformat(raw["at"])
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    stopped = bool(raw.get("stopped"))
+    let_out = raw.get("action") == "ToolCallDecided" and not stopped
+    return Event(
+        id=str(raw["id"]),
+        at=at,
+        user=raw.get("user_id") or _by_name(alert, EntityKind.USER, raw.get("user", "")),
+        agent=raw.get("agent_id") or _by_name(alert, EntityKind.AGENT, raw.get("agent", "")),
+        server=raw.get("server", ""),
+        tool=raw.get("tool", ""),
+        address=raw.get("address", ""),
+        session=raw.get("session", ""),
+        tally=Tally(1, int(stopped), int(let_out), at, at),
+    )
+
+
+def _by_name(alert: Alert, kind: EntityKind, name: str) -> str:
+    """The id of the one entity of this name; empty if there is none, or several."""
+    found = {e.id for e in alert.draft.entities if e.kind is kind and name in (e.name, e.id)} if name else set()
+    return found.pop() if len(found) == 1 else ""
+
+
+def histogram(alerts: Iterable[Alert], buckets: int = BUCKETS) -> list[Bucket]:
+    """Events over time, each once, in equal spans from the first to the last; no events, no buckets."""
+    found = sorted({e.id: e for alert in alerts for e in events_of(alert)}.values(), key=lambda e: (e.at, e.id))
+    if not found:
+        return []
+    start = found[0].at.replace(microsecond=0)
+    span = found[-1].at - start
+    # Whole seconds, and one more than fits: the last event lies in the last bucket, not behind it.
+    width = max(1, -(-(int(span.total_seconds()) + 1) // buckets))
+    tallies: dict[int, Tally] = {}
+    for event in found:
+        place = int((event.at - start).total_seconds()) // width
+        tallies[place] = tallies.get(place, Tally()) + event.tally
+    return [
+        Bucket(start + timedelta(seconds=place * width), tallies.get(place, Tally()))
+        for place in range(max(tallies) + 1)
+    ]
+
+
+def build(
+    alerts: Sequence[Alert],
+    around: Surroundings = Surroundings(),
+    window: Window = Window(),
+    *,
+    with_events: bool = True,
+) -> Graph:
+    """The graph of ``alerts`` within ``window``, not grouped yet.
+
+    Not ``with_events``: for viewers to whom an incident's events are not shown. What is told then is told by each alert
+    of itself: its entities, its count, how many of that were stopped.
+    """
+    draft = _Draft(around)
+    shown = sorted(
+        (a for a in alerts if window.touches(a.draft.first_activity, a.draft.last_activity)), key=lambda a: a.id
+    )
+    worst = max((a.draft.severity.rank for a in shown), default=0)
+    for alert in shown:
+        is_grave = alert.draft.severity.rank >= min(worst, Severity.HIGH.rank)
+        events = [e for e in events_of(alert) if window.holds(e.at)] if with_events else []
+        if with_events and alert.draft.detail.get("events") and not events:
+            continue  # it was at work within the window, but nothing that is kept of it happened there
+        draft.add_alert(alert, events, is_grave, whole=window.is_open or not events)
+    draft.add_context(window)
+    return draft.finish()
+
+
+class _Count:
+    """A tally that grows."""
+
+    __slots__ = ("blocked", "count", "first", "last", "let_out")
+
+    def __init__(self) -> None:
+        self.count = self.blocked = self.let_out = 0
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+
+    def add(self, tally: Tally) -> None:
+        self.count += tally.count
+        self.blocked += tally.blocked
+        self.let_out += tally.let_out
+        if tally.first is not None and (self.first is None or tally.first < self.first):
+            self.first = tally.first
+        if tally.last is not None and (self.last is None or tally.last > self.last):
+            self.last = tally.last
+
+    def finish(self) -> Tally:
+        return Tally(self.count, self.blocked, self.let_out, self.first, self.last)
+
+
+class _Thing:
+    """A node, or an edge, as it is put together; ``seen`` are the events that were counted."""
+
+    __slots__ = ("alerts", "entity", "is_context", "kind", "label", "on_path", "role", "seen", "severity", "total")
+
+    def __init__(self, kind: NodeKind | None = None, entity: str = "", label: str = "") -> None:
+        self.kind, self.entity, self.label = kind, entity, label
+        self.is_context = self.on_path = False
+        self.role: EntityRole | None = None
+        self.severity: Severity | None = None
+        self.alerts: set[str] = set()
+        self.seen: set[str] = set()
+        self.total = _Count()
+
+    def count(self, event: Event) -> None:
+        """Count the event, once."""
+        if event.id not in self.seen:
+            self.seen.add(event.id)
+            self.total.add(event.tally)
+
+    def involve(self, alert: Alert, role: EntityRole | None, on_path: bool) -> None:
+        """It plays a part in the alert."""
+        self.on_path = self.on_path or on_path
+        if role and (self.role is None or _GRAVITY.index(role) > _GRAVITY.index(self.role)):
+            self.role = role
+        if alert.id not in self.alerts:
+            self.alerts.add(alert.id)
+            if self.severity is None or alert.draft.severity.rank > self.severity.rank:
+                self.severity = alert.draft.severity
+
+
+class _Draft:
+    """A graph as it is put together."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self.nodes: dict[str, _Thing] = {}
+        self.edges: dict[tuple[str, Relation, str], _Thing] = {}
+        self.ways: dict[tuple[str, tuple[str, ...]], _Count] = {}
+
+    # -- pieces ---------------------------------------------------------------------------------------------------
+
+    def node(self, kind: NodeKind, id_: str, label: str = "", *, is_context: bool = False) -> str:
+        key = node_id(kind, id_)
+        known = self.nodes.get(key)
+        if known is None:
+            known = self.nodes[key] = _Thing(kind, id_, clean(self._label(kind, id_, label)))
+            known.is_context = is_context
+        elif not is_context:
+            known.is_context = False
+        return key
+
+    def _label(self, kind: NodeKind, id_: str, label: str) -> str:
+        if kind is NodeKind.AGENT and id_ in self.around.agents:
+            return self.around.agents[id_].name or id_
+        if kind is NodeKind.SERVER:
+            return self.around.servers.get(id_) or label or id_
+        if kind is NodeKind.USER:
+            # By what the directory has: an alert's own word for somebody may differ from the next alert's.
+            return self.around.people.get(id_) or label or id_
+        if kind is NodeKind.TOOL:
+            return id_.partition("/")[2] or id_
+        return label or id_
+
+    def edge(self, source: str, relation: Relation, target: str, on_path: bool = False) -> _Thing:
+        key = (source, relation, target)
+        known = self.edges.get(key)
+        if known is None:
+            known = self.edges[key] = _Thing()
+        known.on_path = known.on_path or on_path
+        return known
+
+    # -- alerts ---------------------------------------------------------------------------------------------------
+
+    def add_alert(self, alert: Alert, events: Sequence[Event], is_grave: bool, *, whole: bool) -> None:
+        """``whole``: with all of its entities, and not only with those of ``events``."""
+        entities = {(e.kind, e.id): e for e in entities_of([alert])}
+        card = self.node(NodeKind.ALERT, alert.id, alert.draft.title)
+        count = int(alert.draft.detail.get("count", len(events)))
+        stopped = int(alert.draft.detail.get("stopped", 0))
+        own = Tally(count, min(stopped, count), 0, alert.draft.first_activity, alert.draft.last_activity)
+        for tally in [own] if whole else [e.tally for e in events]:
+            self.nodes[card].total.add(tally)
+        self.nodes[card].involve(alert, None, is_grave)
+        for event in events:
+            self._add_event(alert, card, event, entities, is_grave)
+        if not whole:
+            return
+        for entity in entities.values():
+            key = self.node(_KINDS[entity.kind], entity.id, entity.name)
+            self.nodes[key].involve(alert, entity.role, is_grave)
+            if entity.kind is EntityKind.TOOL and "/" in entity.id:
+                server = self.node(NodeKind.SERVER, entity.id.partition("/")[0])
+                self.edge(server, Relation.HOSTS, key)
+        if not events:
+            self._relate(card, list(entities.values()), own, is_grave)
+
+    def _add_event(
+        self, alert: Alert, card: str, event: Event, entities: Mapping[tuple[EntityKind, str], Entity], is_grave: bool
+    ) -> None:
+        keys: dict[NodeKind, str] = {}
+        for kind, id_ in (
+            (EntityKind.ADDRESS, event.address),
+            (EntityKind.SESSION, event.session),
+            (EntityKind.USER, event.user),
+            (EntityKind.AGENT, event.agent),
+            (EntityKind.TOOL, f"{event.server}/{event.tool}" if event.tool else ""),
+            (EntityKind.SERVER, event.server),
+        ):
+            if id_:
+                entity = entities.get((kind, id_))
+                key = keys[_KINDS[kind]] = self.node(_KINDS[kind], id_, entity.name if entity else "")
+                self.nodes[key].involve(alert, entity.role if entity else None, is_grave)
+                self.nodes[key].count(event)
+        for source, relation, target in _STEPS:
+            if source in keys and target in keys:
+                # Who called from where is part of the way; that a server hosts a tool is not.
+                on_path = is_grave and relation is not Relation.HOSTS
+                self.edge(keys[source], relation, keys[target], on_path).count(event)
+        if NodeKind.USER not in keys and NodeKind.AGENT in keys and NodeKind.ADDRESS in keys:
+            self.edge(keys[NodeKind.AGENT], Relation.CALLED_FROM, keys[NodeKind.ADDRESS], is_grave).count(event)
+        touched = next((keys[k] for k in _RAISING if k in keys), None)
+        if touched:
+            self.edge(touched, Relation.RAISED, card, is_grave).count(event)
+        if is_grave:
+            way = (*(keys[k] for k in _WAY if k in keys), card)
+            self.ways.setdefault((alert.id, way), _Count()).add(event.tally)
+
+    def _relate(self, card: str, entities: Sequence[Entity], own: Tally, is_grave: bool) -> None:
+        """Relations of an alert of which no event is shown: only those that can be meant in one way."""
+        of: dict[NodeKind, list[str]] = {}
+        for entity in entities:
+            of.setdefault(_KINDS[entity.kind], []).append(node_id(_KINDS[entity.kind], entity.id))
+        for source, relation, target in _STEPS:
+            sources, targets = of.get(source, []), of.get(target, [])
+            if relation is Relation.HOSTS or 1 not in (len(sources), len(targets)):
+                continue
+            for one in sources:
+                for other in targets:
+                    edge = self.edge(one, relation, other, is_grave)
+                    if len(sources) == len(targets) == 1:
+                        edge.total.add(own)
+        raising = next((of[k] for k in _RAISING if k in of), [])
+        for one in raising:
+            edge = self.edge(one, Relation.RAISED, card, is_grave)
+            if len(raising) == 1:
+                edge.total.add(own)
+
+    # -- what stands around ---------------------------------------------------------------------------------------
+
+    def add_context(self, window: Window) -> None:
+        """What the registry and the activity say of the agents that alerts are about."""
+        involved = sorted(n.entity for n in self.nodes.values() if n.kind is NodeKind.AGENT)
+        for seen in self.around.hand_overs:
+            first, last = seen.tally.first, seen.tally.last
+            if seen.source not in involved or (first and last and not window.touches(first, last)):
+                continue
+            target = self.node(NodeKind.AGENT, seen.target, seen.target_name, is_context=True)
+            source = node_id(NodeKind.AGENT, seen.source)
+            self.edge(source, Relation.HANDS_OVER, target).total.add(seen.tally)
+        for agent_id in involved:
+            card = self.around.agents.get(agent_id)
+            if card is None:
+                continue
+            source = node_id(NodeKind.AGENT, agent_id)
+            for other in card.connected:
+                self.edge(source, Relation.HANDS_OVER, self.node(NodeKind.AGENT, other, is_context=True))
+            for name in card.children:
+                child = self.node(NodeKind.CHILD_AGENT, f"{agent_id}/{name}", name, is_context=True)
+                self.edge(source, Relation.HAS_CHILD, child)
+            for person in card.credentials_of:
+                self.edge(source, Relation.HOLDS_CREDENTIAL, self.node(NodeKind.USER, person, is_context=True))
+
+    def finish(self) -> Graph:
+        nodes = {}
+        for key in sorted(self.nodes):
+            n = self.nodes[key]
+            assert n.kind is not None
+            nodes[key] = Node(
+                key, n.kind, n.entity, n.label, n.total.finish(), n.severity, n.role, len(n.alerts), n.on_path,
+                n.is_context,
+            )  # fmt: skip
+        edges = tuple(Edge(*key, e.total.finish(), e.on_path) for key, e in sorted(self.edges.items(), key=_first))
+        paths = [
+            Path(alert, self.nodes[way[-1]].severity or Severity.INFORMATIONAL, way, total.finish())
+            for (alert, way), total in self.ways.items()
+        ]
+        paths.sort(key=lambda p: (-p.severity.rank, -p.tally.count, p.nodes))
+        return Graph(nodes, edges, tuple(paths[:_MOST_PATHS]))
+
+
+def _first(item: tuple[tuple[str, Relation, str], _Thing]) -> tuple[str, Relation, str]:
+    return item[0]
+
+
+_GRAVITY: Final = (EntityRole.RELATED, EntityRole.IMPACTED, EntityRole.SUSPECTED)
+_STEPS: Final = (
+    (NodeKind.USER, Relation.CALLED_FROM, NodeKind.ADDRESS),
+    (NodeKind.USER, Relation.SIGNED_IN, NodeKind.SESSION),
+    (NodeKind.USER, Relation.USED, NodeKind.AGENT),
+    (NodeKind.AGENT, Relation.CALLED, NodeKind.TOOL),
+    (NodeKind.SERVER, Relation.HOSTS, NodeKind.TOOL),
+)
+_RAISING: Final = (NodeKind.TOOL, NodeKind.AGENT, NodeKind.SERVER, NodeKind.USER)
+"""What an alert hangs on: the first of these that its event names. The rest is implied."""
+_WAY: Final = (NodeKind.ADDRESS, NodeKind.USER, NodeKind.AGENT, NodeKind.TOOL)

@@ -1,0 +1,115 @@
+"""What stands around the alerts of an incident: the agents' cards, names of servers and people, hand-overs.
+
+Above ``storage``, below ``portal``; ``graph`` draws it. Bounded, whatever the incident: cards are made of so many
+agents, and what was handed over is asked of so many. Counts of open cases are those that the viewer may see; activity
+is read only for viewers who may read decisions, which the caller says by handing in ``activity``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from watchfloor.detection.graph import AgentCard, GrantedTool, HandOver, Surroundings, Tally
+from watchfloor.model.agents import CredentialOwner
+from watchfloor.model.cases import Alert, EntityKind
+from watchfloor.model.people import Permission
+from watchfloor.storage import cases, inventory, people
+from watchfloor.storage.activity import Activity, literal, moment
+from watchfloor.storage.inventory import Agent
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+
+MOST_AGENTS: Final = 200
+"""Agents of one incident whose cards are made."""
+SHOWN_TOOLS: Final = 50
+"""Tools on one card; their number is beside them."""
+_MOST_NAMES: Final = 500
+_MOST_HAND_OVERS: Final = 1_000
+
+
+def surroundings(
+    tx: ControlTx, permissions: Collection[Permission], alerts: Sequence[Alert], activity: Activity | None
+) -> Surroundings:
+    """What is known around ``alerts``. Without ``activity`` nothing of what was seen is told, only what is declared."""
+    of = {kind: sorted({e.id for a in alerts for e in a.draft.entities if e.kind is kind}) for kind in EntityKind}
+    agent_ids = of[EntityKind.AGENT][:MOST_AGENTS]
+    found = {agent.id: agent for agent in (inventory.find_agent(tx, id_) for id_ in agent_ids) if agent}
+    others = sorted({id_ for agent in found.values() for id_ in agent.manifest.get("connectedAgents", ())})
+    found |= {
+        agent.id: agent
+        for agent in (inventory.find_agent(tx, id_) for id_ in others[:MOST_AGENTS] if id_ not in found)
+        if agent
+    }
+    open_cases = cases.open_cases_by_agent(tx, permissions, found)
+    cards = {
+        agent.id: _card(tx, agent, open_cases.get(agent.id, cases.OpenCases()), full=agent.id in agent_ids)
+        for agent in found.values()
+    }
+    servers = of[EntityKind.SERVER] + sorted({id_.partition("/")[0] for id_ in of[EntityKind.TOOL]})
+    named = (inventory.find_server(tx, id_) for id_ in list(dict.fromkeys(servers))[:_MOST_NAMES])
+    makers = {id_ for card in cards.values() for id_ in card.credentials_of}
+    known = (people.find_user(tx, id_) for id_ in sorted(makers | set(of[EntityKind.USER]))[:_MOST_NAMES])
+    return Surroundings(
+        agents=cards,
+        servers={server.id: server.name for server in named if server},
+        people={user.id: user.upn or user.name for user in known if user},
+        hand_overs=_hand_overs(activity, agent_ids, alerts) if activity and agent_ids and alerts else (),
+    )
+
+
+def _card(tx: ControlTx, agent: Agent, open_cases: cases.OpenCases, *, full: bool) -> AgentCard:
+    grants = inventory.list_bindings(tx, agent_id=agent.id) if full else []
+    tools: list[GrantedTool] = []
+    for grant in grants:
+        known = inventory.list_tools(tx, grant.server_id) if grant.tool == "*" else []
+        one = None if grant.tool == "*" else inventory.find_tool(tx, grant.server_id, grant.tool)
+        effects = {t.name: t.effect.value for t in known} or {grant.tool: one.effect.value if one else "unknown"}
+        tools += [
+            GrantedTool(grant.server_id, name, effect, grant.scope.value, grant.credential_owner.value)
+            for name, effect in effects.items()
+        ]
+    uses_makers = any(grant.credential_owner is CredentialOwner.MAKER for grant in grants)
+    return AgentCard(
+        id=agent.id,
+        name=agent.name,
+        purpose=agent.description,
+        state=agent.state.value,
+        platform=agent.platform,
+        tools=tuple(tools[:SHOWN_TOOLS]),
+        tool_count=len(tools),
+        connected=tuple(sorted(agent.manifest.get("connectedAgents", ()))) if full else (),
+        children=tuple(sorted(agent.manifest.get("childAgents", ()))) if full else (),
+        credentials_of=(agent.maker_id,) if uses_makers and agent.maker_id else (),
+        open_alerts=open_cases.alerts,
+        open_incidents=open_cases.incidents,
+    )
+
+
+def _hand_overs(activity: Activity, agent_ids: Sequence[str], alerts: Sequence[Alert]) -> list[HandOver]:
+    """Hand-overs of these agents while the alerts' activity lasted."""
+    start = min(a.draft.first_activity for a in alerts)
+    end = max(a.draft.last_activity for a in alerts) + timedelta(microseconds=1)
+    table = activity.query(
+        f"AgentActivity | where Timestamp >= {moment(start)} and Timestamp < {moment(end)}"
+        f" | where AgentId in ({', '.join(literal(id_) for id_ in agent_ids)}) and isnotempty(TargetAgentId)"
+        ' | summarize Count = count(), Blocked = countif(Verdict in ("block", "hold")), First = min(Timestamp),'
+        " Last = max(Timestamp), Name = take_any(TargetAgentName) by AgentId, TargetAgentId"
+        f" | sort by Count desc, AgentId asc, TargetAgentId asc | take {_MOST_HAND_OVERS}",
+        _MOST_HAND_OVERS,
+    )
+    return [
+        HandOver(
+            source=row["AgentId"],
+            target=row["TargetAgentId"],
+            target_name=row["Name"] or row["TargetAgentId"],
+            tally=Tally(int(row["Count"]), int(row["Blocked"]), 0, _utc(row["First"]), _utc(row["Last"])),
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def _utc(at: Any) -> datetime | None:
+    return at.astimezone(UTC) if isinstance(at, datetime) else None
