@@ -247,7 +247,7 @@ class Gateway:
                 state.check()
             return LaneEngine(enforcer, spool, studio, now)
 
-        asked: lanes.Lanes[Asked, Outcome] = lanes.Lanes(make_engine)
+        asked: lanes.Lanes[Asked, Outcome] = lanes.Lanes(make_engine, studio.deadline_seconds)
         return CopilotStudioDoor(
             studio,
             self.enforcer,

@@ -30,6 +30,8 @@ READ_TOOL = "cra65_billing.action.Office365Outlook-GetemailsV3"
 PAY_TOOL = "cra65_billing.action.Bank-Pay"
 KEY, _ = make_key()
 STRANGER, _ = make_key()
+DEADLINE = 5.0
+"""Seconds; longer than it is out there, so that a busy machine does not decide what is not about time."""
 EFFECTS = {MAIL_TOOL: ToolEffect.SEND, READ_TOOL: ToolEffect.READ, PAY_TOOL: ToolEffect.PAY}
 
 RECORDED: dict[str, Any] = {
@@ -128,7 +130,7 @@ class Studio(World):
         """The door's."""
         config = configure(
             tenant=TENANT, url=f"{self.url}/copilot-studio", callers=APP, audiences="", issuers="",
-            jwks_url=f"{self.site_url}/keys", mode="enforce", server=STUDIO, deadline_seconds=0.7,
+            jwks_url=f"{self.site_url}/keys", mode="enforce", server=STUDIO, deadline_seconds=DEADLINE,
             session_seconds=5400.0, max_body_bytes=1024 * 1024,
         )  # fmt: skip
         assert config is not None

@@ -24,8 +24,8 @@ from typing import Final, Generic, TypeVar
 _LOG: Final = logging.getLogger(__name__)
 STALL_SECONDS: Final = 0.2
 """A decision that takes longer gets a lane beside it, so that the others need not wait for it."""
-GIVE_UP_SECONDS: Final = 0.5
-"""A decision that takes longer is given up, and its question answered without it."""
+GIVE_UP_SHARE: Final = 0.7
+"""Of the deadline. A decision that takes longer is given up, and its question answered without it."""
 LOOK_SECONDS: Final = 0.05
 MOST_STUCK: Final = 4
 MOST_WAITING: Final = 2_000
@@ -150,10 +150,13 @@ def _fail(future: asyncio.Future[A], error: Exception) -> None:
 
 
 class Lanes(Generic[Q, A]):
-    """The lanes of one worker; everything here runs on its event loop. ``make`` makes the engine of a lane, in it."""
+    """The lanes of one worker; everything here runs on its event loop. ``make`` makes the engine of a lane, in it.
 
-    def __init__(self, make: Callable[[], Engine[Q, A]]) -> None:
-        self._make = make
+    ``deadline_seconds``: the time of a question.
+    """
+
+    def __init__(self, make: Callable[[], Engine[Q, A]], deadline_seconds: float) -> None:
+        self._make, self._give_up_seconds = make, GIVE_UP_SHARE * deadline_seconds
         self._tickets: queue.SimpleQueue[Ticket[Q, A] | None] = queue.SimpleQueue()
         self._lane: _Lane[Q, A] | None = None
         self._stuck: list[_Lane[Q, A]] = []
@@ -213,7 +216,7 @@ class Lanes(Generic[Q, A]):
             self._lane = _Lane(self._tickets, self._make)
         for lane in self._stuck:
             current = lane.current
-            if current is not None and now - current[0] > GIVE_UP_SECONDS:
+            if current is not None and now - current[0] > self._give_up_seconds:
                 # Never while it writes: what it left half done there would be everybody's.
                 self._give_up(current[1], lane)
 
