@@ -127,7 +127,7 @@ async def test_a_worker_that_cannot_read_the_conversation_refuses_what_it_cannot
 
 
 async def test_a_result_that_cannot_be_kept_does_not_reach_the_agent(guarded: World) -> None:
-    (guarded.data / "run").mkdir()
+    (guarded.data / "run").mkdir(exist_ok=True)
     (guarded.data / "run" / "conversations").write_text("in the way")
     answer = await guarded.call("lookup", {"key": "k"})
     assert code(answer) == "result_not_kept" and "record of" not in json.dumps(answer)
