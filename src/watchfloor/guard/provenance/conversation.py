@@ -137,6 +137,7 @@ class Conversation:
         "_named",
         "_pending",
         "_results",
+        "_short",
         "_squeezed",
         "_text",
         "_trusted",
@@ -155,7 +156,7 @@ class Conversation:
         self._fields: dict[str, Source] = {}
         self._lines: dict[str, Source] = {}
         self._trusted: dict[str, Source] = {}
-        self._free, self._named = _Texts(), _Texts()
+        self._free, self._named, self._short = _Texts(), _Texts(), _Texts()
         self._pending: list[ToolResult] = []
         self._results = self._leaves = self._text = self._waiting = 0
         self._lost = False
@@ -302,6 +303,9 @@ class Conversation:
         source = self._named.find(folded)
         if source is not None:
             return (Label.FREE if self.is_partial else Label.NAMED), source
+        if not self.knows_user and not self.is_partial and (source := self._short.find(folded)) is not None:
+            # A value of no known origin would be taken for the user's: not one that somebody has put into a short line.
+            return Label.FREE, source
         return (Label.UNSEEN if self.is_partial else Label.NONE), None
 
     def label_url(self, folded: str, directory: Directory) -> tuple[Label, Source | None]:
@@ -343,15 +347,23 @@ class Conversation:
             return
         source = Source(result, leaf.path, leaf.value)
         if leaf.kind is LeafKind.FIELD:
-            if result.trusted_fields:
-                name = next((part for part in reversed(leaf.path) if isinstance(part, str)), "")
-                if any(fnmatchcase(name, pattern) for pattern in result.trusted_fields):
-                    self._trusted.setdefault(folded, source)
+            if _is_trusted(leaf, result):
+                self._trusted.setdefault(folded, source)
+            elif not folded.isalnum():
+                self._short.add(folded, source)
             self._fields.setdefault(folded, source)
         elif leaf.kind is LeafKind.LINE:
             self._lines.setdefault(folded, source)
         else:
             (self._named if result.is_named else self._free).add(folded, source)
+
+
+def _is_trusted(leaf: Leaf, result: ToolResult) -> bool:
+    """Whether an administrator vouches for the field that ``leaf`` stands in."""
+    if not result.trusted_fields:
+        return False
+    name = next((part for part in reversed(leaf.path) if isinstance(part, str)), "")
+    return any(fnmatchcase(name, pattern) for pattern in result.trusted_fields)
 
 
 def _weight(value: Any) -> int:
