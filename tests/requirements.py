@@ -52,6 +52,12 @@ CLAIMS: tuple[Claim, ...] = (
           "the demo story proves it from outside; no canary in the product yet"),
     Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published.", True,
           "versions are kept; submission and approval are not built"),
+    # -- rules in KQL ---------------------------------------------------------------------------------------------
+    Claim("rules-kql", "Every shipped rule in KQL raises what its attack rows must raise, and nothing on its benign rows."),
+    Claim("rules-faults", "Everything that is wrong with a rule is told at once: file, place, line and column of its query."),
+    Claim("rules-once", "Order, cut, replays, lateness, crashes and second servers change no alert of a rule: none lost, none twice."),
+    Claim("rules-alone", "A rule that fails or costs too much delays no other, and is switched off with an alert."),
+    Claim("rules-suppressed", "A suppressed alert is kept and resolved with the reason, and opens no incident."),
     # -- provenance -----------------------------------------------------------------------------------------------
     Claim("provenance-untraced", "A destination that only running text of a tool ever named is refused before the call goes out."),
     Claim("provenance-evidence", "The reason shows the whole way: tool result, field, excerpt, argument, and what could not be seen."),

@@ -15,10 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
-from watchfloor.detection import sessions
+from watchfloor.detection import custom_rules, sessions
 from watchfloor.detection.changed_tools import report_changed_tools
+from watchfloor.detection.kql_evaluate import Evaluator
+from watchfloor.detection.kql_runner import KqlDetector
 from watchfloor.detection.publishing import publish_alerts as publish_changed_alerts
 from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
@@ -30,7 +33,10 @@ from watchfloor.response import holds
 from watchfloor.response.hold_events import publish_hold_events
 from watchfloor.storage import people
 from watchfloor.storage.activity import Activity
+from watchfloor.storage.compiler import catalogue
 from watchfloor.storage.control import SqlControlStore, utc_now
+from watchfloor.storage.hunting import Hunter
+from watchfloor.storage.lists import Catalogue
 from watchfloor.storage.ports import EventLog, EventStore, QueryCompiler, Scope
 from watchfloor.storage.vault import Vault
 
@@ -65,6 +71,15 @@ class JobContext:
         """The event store, asked within this tenant."""
         return Activity(self.events, self.compiler, Scope(tenants=(self.tenant,)))
 
+    @cached_property
+    def kql_detector(self) -> KqlDetector:
+        """The rules in KQL: those of the ruleset, and those that operators wrote. It only keeps what binding showed."""
+        schema = Catalogue(self.control, catalogue())
+        evaluator = Evaluator(Hunter(self.events, schema=schema), Scope(tenants=(self.tenant,)))
+        return KqlDetector(
+            self.control, evaluator, self.ruleset.kql, schema=schema, custom=custom_rules.read, now=self.now
+        )
+
 
 # -- the jobs -----------------------------------------------------------------------------------------------------
 
@@ -74,6 +89,20 @@ def run_detection(context: JobContext) -> None:
     detector = Detector(context.control, context.activity, context.ruleset)
     for _ in range(_MOST_ROUNDS):
         if not detector.run().is_behind:
+            return
+
+
+def run_rules(context: JobContext) -> None:
+    """Ask the near-real-time rules in KQL about rows that they have not seen."""
+    for _ in range(_MOST_ROUNDS):
+        if not context.kql_detector.run_near_real_time().is_behind:
+            return
+
+
+def run_scheduled_rules(context: JobContext) -> None:
+    """Ask the scheduled rules in KQL about every span of time that is due: apart, as one of them may take its time."""
+    for _ in range(_MOST_ROUNDS):
+        if not context.kql_detector.run_scheduled().is_behind:
             return
 
 
@@ -183,6 +212,8 @@ class Job:
 
 JOBS: Final = (
     Job(run_detection, 1),
+    Job(run_rules, 1),
+    Job(run_scheduled_rules, 10),
     Job(watch_sessions, 30),
     Job(watch_habits, 300),
     Job(create_holds_from_events, 1),

@@ -2,7 +2,7 @@
 
 The gateway reports a changed definition as an event, which a rule turns into an alert; but the registry's own listing
 may see it first, or alone. This looks at what is (tools whose pin does not hold) and raises what should be there. Above
-``evaluate`` (the same rule writes the alert) and ``correlate``.
+``evaluate`` (the same rule writes the alert) and ``keep``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from watchfloor.detection.correlate import correlate
 from watchfloor.detection.evaluate import draft_alert
+from watchfloor.detection.keep import keep
 from watchfloor.detection.rules import Ruleset
 from watchfloor.detection.steps import Step
 from watchfloor.guard.definitions import inspect
@@ -82,9 +82,4 @@ def report_changed_tools(control: SqlControlStore, ruleset: Ruleset, tenant: str
         drafts = [
             draft_alert(rules[_rule_of(tool)], [_step(tool, tenant)], ruleset.reasons) for tool in _unreported(tx)
         ]
-        saved = [s for s in (findings.save_draft(tx, d) for d in drafts) if s.is_new]
-        joined = correlate(tx, saved)
-        if saved:
-            detail = {"raised": [s.alert.id for s in saved], "opened": list(joined.opened)}
-            tx.audit("detection:find", "tools", detail)
-    return len(saved)
+        return len(keep(tx, drafts, "tools").raised)

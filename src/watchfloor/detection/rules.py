@@ -1,8 +1,8 @@
 """Detection rules as content: load, validate, and the meaning of reason codes.
 
 A rule says which steps it looks at (``select``), which belong together (``group_by``), how many of them within which
-time make an alert, and what that alert says. Validation names the file and the place, all faults at once. This module
-knows files and words; it never sees an event.
+time make an alert, and what that alert says; or it is a query (``kql_rule``). Validation names the file and the place,
+all faults at once. This module knows files and words; it never sees an event.
 """
 
 from __future__ import annotations
@@ -13,32 +13,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from watchfloor.detection.kql_rule import KqlRule, check_rule
+from watchfloor.detection.words import TACTICS, Content, Tactic, faults_of, progress
 from watchfloor.model.cases import EntityRole
 from watchfloor.model.errors import InputError
 from watchfloor.model.verdicts import Severity
 
-TACTICS: Final = (
-    "Reconnaissance",
-    "Resource Development",
-    "Initial Access",
-    "Execution",
-    "Persistence",
-    "Privilege Escalation",
-    "Defense Evasion",
-    "Credential Access",
-    "Discovery",
-    "Lateral Movement",
-    "Collection",
-    "Command and Control",
-    "Exfiltration",
-    "Impact",
-)
-"""MITRE ATT&CK's tactics in kill-chain order: the later, the further an attacker got."""
+__all__ = ["TACTICS", "AnyRule", "KqlRule", "Rule", "Ruleset", "SessionRule", "parse", "progress", "shipped"]
 
 PLACEHOLDERS: Final = frozenset(
     {"user", "Who", "agent", "tool", "server", "tools", "calls", "were", "them", "before", "stopped", "from_addresses",
@@ -46,20 +32,10 @@ PLACEHOLDERS: Final = frozenset(
 )  # fmt: skip
 """What titles and descriptions of rules may name."""
 
-Tactic = Annotated[str, Field(pattern=f"^({'|'.join(TACTICS)})$")]
 GroupKey = Literal["agent", "user", "server", "tool", "reason"]
 
 
-def progress(tactic: str) -> int:
-    """How far along the kill chain ``tactic`` is; unknown ones come first."""
-    return TACTICS.index(tactic) if tactic in TACTICS else -1
-
-
-class _Content(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ReasonMeaning(_Content):
+class ReasonMeaning(Content):
     """What a refusal with one reason code means."""
 
     severity: Severity
@@ -69,21 +45,21 @@ class ReasonMeaning(_Content):
     configuration: bool = False
 
 
-class StoppedMeaning(_Content):
+class StoppedMeaning(Content):
     """How far an attacker got whose attempt at a tactic was stopped."""
 
     tactic: Tactic
     techniques: tuple[str, ...]
 
 
-class Reasons(_Content):
+class Reasons(Content):
     """``reasons.yaml``."""
 
     reasons: Mapping[str, ReasonMeaning]
     when_stopped: Mapping[Tactic, StoppedMeaning]
 
 
-class Select(_Content):
+class Select(Content):
     """Which steps a rule looks at; every condition given must hold, an empty one holds always."""
 
     actions: tuple[str, ...]
@@ -96,14 +72,14 @@ class Select(_Content):
     min_severity: Severity = Severity.INFORMATIONAL
 
 
-class Escalation(_Content):
+class Escalation(Content):
     """From how many steps on an alert is more severe."""
 
     at_least: int = Field(ge=2)
     severity: Severity
 
 
-class Example(_Content):
+class Example(Content):
     """One test of a rule: steps given, alerts expected."""
 
     name: str
@@ -111,7 +87,7 @@ class Example(_Content):
     expect: tuple[Mapping[str, Any], ...]
 
 
-class AnyRule(_Content):
+class AnyRule(Content):
     """What every rule says of its alerts."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
@@ -163,15 +139,12 @@ class Ruleset:
     rules: tuple[Rule, ...]
     reasons: Reasons
     sessions: tuple[SessionRule, ...] = ()
+    kql: tuple[KqlRule, ...] = ()
 
     @property
     def longest_window(self) -> timedelta:
         """How far back from a fresh step a rule may have to look."""
         return max((rule.within for rule in self.rules), default=timedelta(0))
-
-
-def _faults(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
 
 
 def _check(rule: Rule | SessionRule, where: str) -> list[str]:
@@ -187,11 +160,21 @@ def _check(rule: Rule | SessionRule, where: str) -> list[str]:
     return faults
 
 
+def _read(body: object) -> Rule | SessionRule | KqlRule:
+    """The rule in a file, of whichever kind. Raises ``ValidationError``."""
+    if isinstance(body, dict) and "kind" in body:
+        return KqlRule.model_validate(body)
+    if isinstance(body, dict) and "query" in body:
+        return SessionRule.model_validate(body)
+    return Rule.model_validate(body)
+
+
 def parse(documents: Mapping[str, str]) -> Ruleset:
     """The ruleset in ``documents`` (file name to YAML text). Raises ``InputError`` with every fault and its place."""
     faults: list[str] = []
     rules: list[Rule] = []
     sessions: list[SessionRule] = []
+    written: list[KqlRule] = []
     reasons: Reasons | None = None
     for name, text in sorted(documents.items()):
         try:
@@ -199,22 +182,27 @@ def parse(documents: Mapping[str, str]) -> Ruleset:
             if name == "reasons.yaml":
                 reasons = Reasons.model_validate(body)
                 continue
-            is_session = isinstance(body, dict) and "query" in body
-            rule = SessionRule.model_validate(body) if is_session else Rule.model_validate(body)
+            rule = _read(body)
         except yaml.YAMLError as error:
             faults.append(f"{name}: {error}")
         except ValidationError as error:
-            faults.append(f"{name}: {_faults(error)}")
+            faults.append(f"{name}: {faults_of(error)}")
         else:
-            faults += _check(rule, name)
+            faults += check_rule(rule, name) if isinstance(rule, KqlRule) else _check(rule, name)
             if name != f"{rule.id}.yaml":
                 faults.append(f"{name}: id: {rule.id!r} differs from the file's name")
-            (sessions if isinstance(rule, SessionRule) else rules).append(rule)  # type: ignore[arg-type]  # of its kind
+            match rule:
+                case KqlRule():
+                    written.append(rule)
+                case SessionRule():
+                    sessions.append(rule)
+                case _:
+                    rules.append(rule)
     if reasons is None and not faults:
         faults.append("reasons.yaml: is missing")
     if faults or reasons is None:
         raise InputError("\n".join(faults), where="detections")
-    return Ruleset(tuple(rules), reasons, tuple(sessions))
+    return Ruleset(tuple(rules), reasons, tuple(sessions), tuple(written))
 
 
 @cache
@@ -226,7 +214,8 @@ def shipped() -> Ruleset:
 
 def advice(rule_ids: Sequence[str], ruleset: Ruleset) -> tuple[str, ...]:
     """Recommended actions of several rules, each once, in order."""
-    by_id: dict[str, AnyRule] = {rule.id: rule for rule in (*ruleset.rules, *ruleset.sessions)}
+    everything: tuple[AnyRule | KqlRule, ...] = (*ruleset.rules, *ruleset.sessions, *ruleset.kql)
+    by_id = {rule.id: rule for rule in everything}
     seen: dict[str, None] = {}
     for rule_id in rule_ids:
         if rule_id in by_id:

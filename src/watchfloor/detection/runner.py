@@ -19,8 +19,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from watchfloor.detection.correlate import Correlated, correlate
+from watchfloor.detection.correlate import Correlated
 from watchfloor.detection.evaluate import HOUR, SliceRunner
+from watchfloor.detection.keep import keep
 from watchfloor.detection.rules import Ruleset
 from watchfloor.detection.steps import COLUMNS, interesting, read
 from watchfloor.storage import findings
@@ -84,25 +85,11 @@ class Detector:
             if not findings.move_cursor(tx, CURSOR, cursor, upto):
                 # Another server has judged this slice meanwhile. Its findings are stored; ours would be the same.
                 return Report(upto=cursor, is_behind=True)
-            saved = [s for s in (findings.save_draft(tx, draft) for draft in drafts) if s.is_new or s.has_grown]
-            joined = correlate(tx, saved)
-            if saved:
-                tx.audit(
-                    "detection:find",
-                    f"events/{cursor + 1}-{upto}",
-                    {
-                        "raised": [s.alert.id for s in saved if s.is_new],
-                        "grown": [s.alert.id for s in saved if s.has_grown],
-                        "opened": list(joined.opened),
-                        "extended": list(joined.extended),
-                        "reopened": list(joined.reopened),
-                        "merged": [list(pair) for pair in joined.merged],
-                    },
-                )
-        raised = sum(s.is_new for s in saved)
+            kept = keep(tx, drafts, f"events/{cursor + 1}-{upto}")
+        raised, joined = len(kept.raised), kept.incidents
         if raised:
             _log.info("raised %d alerts in %s", raised, ", ".join((*joined.opened, *joined.extended)))
-        return Report(fresh.num_rows, upto, raised, len(saved) - raised, joined, is_behind)
+        return Report(fresh.num_rows, upto, raised, len(kept.saved) - raised, joined, is_behind)
 
     def _with_context(self, fresh: pa.Table) -> pa.Table:
         """``fresh`` with the suspicious steps around its own: same agent and user, the hours that rules may look at."""

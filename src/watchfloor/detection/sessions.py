@@ -1,6 +1,6 @@
 """Session rules: what somebody did within a time, asked of the event store again and again.
 
-Above ``rules`` (the queries), ``evaluate`` (which writes the alert) and ``correlate``; ``jobs`` calls ``watch``. What
+Above ``rules`` (the queries), ``evaluate`` (which writes the alert) and ``keep``; ``jobs`` calls ``watch``. What
 must *stop* a call is counted by the gateway, inline; what only deserves an alert is found here, over the events of all
 workers and hosts alike. A rule is asked whenever there are fresh events, about windows whose ends lie a quarter of a
 window apart from the oldest of those on, so that what lies within three quarters of a window lies within one that is
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from watchfloor.detection.correlate import correlate
 from watchfloor.detection.evaluate import draft_alert
+from watchfloor.detection.keep import keep
 from watchfloor.detection.rules import Ruleset, SessionRule
 from watchfloor.detection.steps import COLUMNS, Step, read_all
 from watchfloor.model.cases import AlertDraft
@@ -63,18 +63,10 @@ def watch(
         # Forward even if a rule got no answer: asking about an ever longer time would only make that worse.
         if not findings.move_cursor(tx, name, cursor, newest):
             return 0  # another server has asked meanwhile
-        saved = [s for s in (findings.save_draft(tx, d) for d in drafts) if s.is_new or s.has_grown]
-        joined = correlate(tx, saved)
-        if saved:
-            detail = {
-                "raised": [s.alert.id for s in saved if s.is_new],
-                "grown": [s.alert.id for s in saved if s.has_grown],
-                "opened": list(joined.opened),
-            }
-            tx.audit("detection:find", f"events/{cursor + 1}-{newest}", detail)
+        kept = keep(tx, drafts, f"events/{cursor + 1}-{newest}")
     if failed:
         raise Unavailable(f"no answer for {', '.join(failed)}: {next(iter(failed.values()))}")
-    return sum(s.is_new for s in saved)
+    return len(kept.raised)
 
 
 def points(rule: SessionRule, since: datetime, now: datetime) -> list[datetime]:

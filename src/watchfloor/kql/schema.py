@@ -33,13 +33,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """A table. ``tenant_column`` and ``time_column`` are where a scope's tenants and its times apply."""
+    """A table. ``tenant_column``, ``time_column`` and ``order_column`` are where a scope's tenants, its times and its
+    positions apply."""
 
     name: str
     columns: tuple[Column, ...]
     tenant_column: str | None = None
     time_column: str | None = None
     doc: str = ""
+    order_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,12 @@ class Scope:
     """What the asker may see: rows of ``tenants``, in ``tables`` (None: all), from ``since`` to before ``until``.
 
     Times are ticks (see ``values.py``). They limit what is read, whatever the query says; ``timespan`` of a request
-    narrows them further.
+    narrows them further. ``after`` and ``upto`` are positions: only rows behind the one, up to and with the other.
     """
 
     tenants: tuple[str, ...]
     tables: frozenset[str] | None = None
     since: int | None = None
     until: int | None = None
+    after: int | None = None
+    upto: int | None = None

@@ -34,6 +34,7 @@ def catalogue() -> language.Schema:
             tenant_column="TenantId",
             time_column="Timestamp",
             doc=table.doc,
+            order_column="IngestSeq",
         )
         for table in TABLES.values()
     }
@@ -136,4 +137,4 @@ def _visible(scope: Scope, since: int | None = None, until: int | None = None) -
     start = None if scope.since is None else ticks(scope.since)
     if since is not None:
         start = since if start is None else max(start, since)
-    return language.Scope(scope.tenants, scope.tables, start, until)
+    return language.Scope(scope.tenants, scope.tables, start, until, scope.after, scope.upto)

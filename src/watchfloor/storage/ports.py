@@ -118,11 +118,16 @@ class CompiledQuery:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a query may see. It is applied to the tables before any SQL exists; ``tables`` None means all."""
+    """What a query may see. It is applied to the tables before any SQL exists; ``tables`` None means all.
+
+    ``after`` and ``upto`` are ingest positions: rows behind the one, up to and with the other.
+    """
 
     tenants: tuple[str, ...] = ("default",)
     tables: frozenset[str] | None = None
     since: datetime | None = None
+    after: int | None = None
+    upto: int | None = None
 
 
 class Ticket:

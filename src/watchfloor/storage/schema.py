@@ -359,6 +359,45 @@ alert_entity = _table(
 rule_cursor = _table("rule_cursor", _id("name"), sa.Column("ingest_seq", sa.BigInteger, nullable=False))
 """How far each consumer of the event store has read; moves in the transaction that stores what it found."""
 
+custom_rule = _table(
+    "custom_rule", _id(), _json("body"), _at("created_at"), _text("created_by"), _at("updated_at"), _text("updated_by")
+)
+"""Detection rules that operators wrote; ``body`` is the rule as its file would say it."""
+
+rule_state = _table(
+    "rule_state",
+    _id("rule_id"),
+    sa.Column("is_enabled", sa.Boolean, nullable=False),
+    _text("reason"),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
+    sa.Column("strikes", sa.Integer, nullable=False),
+    sa.Column("runs", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("hits", sa.BigInteger, nullable=False),
+    sa.Column("total_ms", sa.Float, nullable=False),
+    sa.Column("last_ms", sa.Float, nullable=False),
+    _at("last_run_at", nullable=True),
+    _text("last_error"),
+    _text("note"),
+)
+"""How far each rule in KQL has got, what it costs and finds. ``position`` moves in the transaction that stores what was
+found up to there: an ingest position, or the end of a span in microseconds; ``seen``: the ingest position up to which a
+scheduled rule has made up for late rows."""
+
+suppression = _table(
+    "suppression",
+    _id(),
+    _text("rule_id"),
+    _text("entity_kind"),
+    _text("entity_id"),
+    _text("reason"),
+    _at("created_at"),
+    _text("created_by"),
+    _at("expires_at"),
+)
+"""Alerts that are resolved as they are raised, with why and until when. Empty ``rule_id`` or ``entity_kind``: any."""
+
 # -- response -----------------------------------------------------------------------------------------------------
 
 hold = _table(

@@ -217,6 +217,11 @@ class Tables(Aggregates):
             for operator, bound in ((">=", self.scope.since), ("<", self.scope.until)):
                 if bound is not None:
                     filters.append(ir.Compare(operator, ir.Ref(time), const(bound, "datetime"), time.is_nullable))
+        if table.order_column is not None and (self.scope.after is not None or self.scope.upto is not None):
+            position = read.setdefault(table.order_column, self.new("long"))
+            for operator, bound in ((">", self.scope.after), ("<=", self.scope.upto)):
+                if bound is not None:
+                    filters.append(ir.Compare(operator, ir.Ref(position), const(bound, "long"), position.is_nullable))
         stored = {c.name: c.stored_as for c in table.columns if c.stored_as}
         scanned = tuple((column, stored.get(name, name)) for name, column in read.items())
         return Rel(ir.Scan(table, scanned, tuple(filters)), columns, name=table.name)

@@ -1,0 +1,74 @@
+"""The one way of a finding into control state: stored once, resolved where it is suppressed, given its incident.
+
+Every runner of rules ends here, in the transaction that moves its cursor. Below are ``findings`` and ``correlate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from watchfloor.detection.correlate import Correlated, correlate
+from watchfloor.model.cases import AlertDraft
+from watchfloor.storage import findings, rules
+from watchfloor.storage.findings import Saved
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of drafts: alerts that are new or have grown, and their incidents."""
+
+    saved: tuple[Saved, ...] = ()
+    incidents: Correlated = field(default_factory=Correlated)
+    suppressed: tuple[str, ...] = ()
+
+    @property
+    def raised(self) -> list[str]:
+        """Ids of the new alerts."""
+        return [s.alert.id for s in self.saved if s.is_new]
+
+
+def keep(tx: ControlTx, drafts: Sequence[AlertDraft], subject: str) -> Kept:
+    """Store ``drafts``; ``subject`` is what the audit entry is about. A draft that is known changes nothing.
+
+    An alert that a suppression covers is stored and resolved with the reason, and opens no incident.
+    """
+    if not drafts:
+        return Kept()
+    active = rules.suppressions(tx, active_at=tx.now)
+    saved: list[Saved] = []
+    suppressed: list[str] = []
+    for draft in drafts:
+        by = next((s for s in active if s.covers(draft.rule_id, draft.entities)), None)
+        if by is not None:
+            why = {"id": by.id, "reason": by.reason, "by": by.created_by}
+            draft = replace(draft, detail={**draft.detail, "suppressed": why})
+        found = findings.save_draft(tx, draft)
+        if not (found.is_new or found.has_grown):
+            continue
+        if by is not None and (found.is_new or found.reopened or not findings.incident_id_of(tx, found.alert.id)):
+            rules.resolve_suppressed(tx, found.alert.id, by)
+            suppressed.append(found.alert.id)
+        else:
+            saved.append(found)
+    joined = correlate(tx, saved)
+    kept = Kept(tuple(saved), joined, tuple(suppressed))
+    if saved or suppressed:
+        tx.audit(
+            "detection:find",
+            subject,
+            {
+                "raised": kept.raised,
+                "grown": [s.alert.id for s in saved if s.has_grown],
+                "opened": list(joined.opened),
+                "extended": list(joined.extended),
+                "reopened": list(joined.reopened),
+                "merged": [list(pair) for pair in joined.merged],
+                **({"suppressed": suppressed} if suppressed else {}),
+            },
+        )
+    return kept

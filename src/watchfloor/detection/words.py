@@ -1,0 +1,46 @@
+"""Words that every kind of rule is made of: tactics and how far along they are, and how a content file is validated.
+
+Below ``rules`` and ``kql_rule``. It knows no rule.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+TACTICS: Final = (
+    "Reconnaissance",
+    "Resource Development",
+    "Initial Access",
+    "Execution",
+    "Persistence",
+    "Privilege Escalation",
+    "Defense Evasion",
+    "Credential Access",
+    "Discovery",
+    "Lateral Movement",
+    "Collection",
+    "Command and Control",
+    "Exfiltration",
+    "Impact",
+)
+"""MITRE ATT&CK's tactics in kill-chain order: the later, the further an attacker got."""
+
+Tactic = Annotated[str, Field(pattern=f"^({'|'.join(TACTICS)})$")]
+
+
+def progress(tactic: str) -> int:
+    """How far along the kill chain ``tactic`` is; unknown ones come first."""
+    return TACTICS.index(tactic) if tactic in TACTICS else -1
+
+
+class Content(BaseModel):
+    """A part of a content file: what is not known is a fault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def faults_of(error: ValidationError) -> str:
+    """Every fault with its place, in a line."""
+    return "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
