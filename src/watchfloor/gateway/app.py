@@ -36,7 +36,7 @@ from watchfloor.gateway.copilot_studio.engine import Asked, LaneEngine, Outcome,
 from watchfloor.gateway.copilot_studio.keys import TenantKeys
 from watchfloor.gateway.counters import Activity
 from watchfloor.gateway.decide import DecideDoor
-from watchfloor.gateway.enforce import Enforcer, Spool
+from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.flights import Flights
 from watchfloor.gateway.holds import Holds
 from watchfloor.gateway.litellm import http as litellm
@@ -44,7 +44,7 @@ from watchfloor.gateway.litellm.http import LiteLlmDoor
 from watchfloor.gateway.mcp.http import McpDoor
 from watchfloor.gateway.metrics import Metrics
 from watchfloor.gateway.minting import Credentials
-from watchfloor.gateway.records import Recorder
+from watchfloor.gateway.records import Recorder, Spool
 from watchfloor.gateway.seals import Seal
 from watchfloor.gateway.state import Epoch, Reader, State, Unusable
 from watchfloor.gateway.tokens import TokenVerifier

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from watchfloor.gateway import admission
 from watchfloor.gateway.answers import Refusal, RefusalKind, refusal_of
-from watchfloor.gateway.enforce import Enforcer, Spool
-from watchfloor.gateway.records import Recorder
+from watchfloor.gateway.enforce import Enforcer
+from watchfloor.gateway.records import Recorder, Spool
 from watchfloor.gateway.tokens import Token
 from watchfloor.gateway.watchdog import Watch
 from watchfloor.guard.context import Context

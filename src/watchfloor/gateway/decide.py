@@ -267,9 +267,9 @@ class DecideDoor:
         kept = [
             index
             for index, tool in enumerate(tools)
-            if isinstance(tool, dict) and self._enforcer.may_list(token, tool, "stdio")
+            if isinstance(tool, dict) and self._enforcer.tool_lists.may_see(token, tool, "stdio")
         ]
-        self._enforcer.listed(token, door="stdio", address=address, offered=len(tools), kept=len(kept))
+        self._enforcer.tool_lists.served(token, door="stdio", address=address, offered=len(tools), kept=len(kept))
         return {"keep": kept}
 
     async def _challenge(self, send: Send, error: TokenError, server_id: str) -> None:

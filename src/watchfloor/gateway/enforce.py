@@ -17,9 +17,9 @@ import gc
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from watchfloor.gateway import admission
 from watchfloor.gateway.alignment.aligner import Aligner, Asked
@@ -31,38 +31,29 @@ from watchfloor.gateway.counters import Activity
 from watchfloor.gateway.metrics import Metrics
 from watchfloor.gateway.minting import Credentials, NoCredential
 from watchfloor.gateway.overruling import as_the_door_can, late_verdict, overruled
-from watchfloor.gateway.records import Recorder
+from watchfloor.gateway.records import Recorder, Spool
 from watchfloor.gateway.refusals import Allowance
 from watchfloor.gateway.results import Results
 from watchfloor.gateway.state import State, Unusable
 from watchfloor.gateway.tokens import NO_SERVER, Token, TokenError, TokenVerifier
+from watchfloor.gateway.tool_lists import ToolLists
 from watchfloor.gateway.watchdog import Watch
 from watchfloor.guard import codec, redact
 from watchfloor.guard.alignment.features import question
 from watchfloor.guard.context import Context
-from watchfloor.guard.definitions import inspect
 from watchfloor.guard.engine import Overrun, decide
 from watchfloor.guard.provenance.cards import strictness_of
 from watchfloor.guard.provenance.conversation import ToolResult
 from watchfloor.guard.provenance.trace import Trace, trace, untraced
 from watchfloor.model.activity import Counters, Invocation
-from watchfloor.model.agents import PinState, Scope, ToolEffect
+from watchfloor.model.agents import PinState, ToolEffect
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.facts import Facts, ServerFacts, ToolFacts
 from watchfloor.model.ids import new_id
-from watchfloor.model.pins import tool_hash
 from watchfloor.model.verdicts import Effect, Mode, Verdict
 
 _LOG: Final = logging.getLogger(__name__)
 _MOST_ENDS: Final = 100
-
-
-class Spool(Protocol):
-    """Takes records; ``storage.segments.SpoolWriter`` is one."""
-
-    def append(self, record: bytes) -> None:
-        """Store ``record``; when this returns it survives the death of this process. Raises ``Unavailable``."""
-        ...
 
 
 class _Judged:
@@ -128,6 +119,8 @@ class Enforcer:
         self._ends: list[bytes] = []
         self.results = Results(state, recorder, self._watch, metrics, self._ends.append, now)
         """What calls give back."""
+        self.tool_lists = ToolLists(state, recorder, spool, self._watch, now)
+        """What agents see of tool servers."""
         state.on_keys.append(verifier.use_keys)
 
     # -- who is this? ---------------------------------------------------------------------------------------------
@@ -665,72 +658,3 @@ class Enforcer:
     def is_granted(self, token: Token, tool: str) -> bool:
         """Whether a binding covers ``tool`` for this agent, whatever else may speak against a call."""
         return self.state.binding(token.agent_id, token.server_id, tool) is not None
-
-    def may_list(self, token: Token, definition: Mapping[str, Any], door: str) -> bool:
-        """Whether a tool that the server offers is shown to this agent; notes and records one that has changed."""
-        state, name = self.state, definition.get("name")
-        if not isinstance(name, str):
-            return False
-        seen = tool_hash(definition)
-        if state.observe(token.server_id, name, seen):
-            self._record_change(token.server_id, name, seen, definition, door)
-        self._look_for_orders(token.server_id, name, seen, definition, door)
-        tool = state.tool(token.server_id, name)
-        binding = state.binding(token.agent_id, token.server_id, name)
-        if tool is None or binding is None or tool.is_blocked or tool.pin_state is PinState.CHANGED:
-            return False
-        return tool.effect is ToolEffect.READ or (binding.scope is Scope.WRITE and token.may_write)
-
-    def _look_for_orders(self, server_id: str, name: str, seen: str, definition: Mapping[str, Any], door: str) -> None:
-        """Distrust a tool that nobody approved as it is, and whose definition tells the model what to do."""
-        tool = self.state.tools.get((server_id, name))
-        if tool is None or (tool.pin_state is PinState.PINNED and tool.pin == seen):
-            return
-        try:
-            signals = self._watch.run(inspect, definition)
-        except (Exception, Overrun):
-            _LOG.exception("the definition of %s/%s could not be looked at", server_id, name)
-            self.state.distrust(server_id, name, seen)  # INVARIANT: what cannot be looked at is not shown
-            return
-        if signals and self.state.distrust(server_id, name, seen):
-            try:
-                self._spool.append(
-                    self._recorder.tool_flagged(
-                        self._now(), door=door, server_id=server_id, tool=name, seen=seen, signals=signals
-                    )
-                )
-            except Unavailable as error:
-                _LOG.warning("a poisoned tool is not on record: %s", error)
-
-    def _record_change(self, server_id: str, name: str, seen: str, definition: Mapping[str, Any], door: str) -> None:
-        try:
-            self._spool.append(
-                self._recorder.tool_changed(
-                    self._now(),
-                    door=door,
-                    server_id=server_id,
-                    tool=name,
-                    pin=self.state.tools[(server_id, name)].pin,
-                    seen=seen,
-                    definition=definition,
-                )
-            )
-        except Unavailable as error:
-            _LOG.warning("a changed tool is not on record: %s", error)
-
-    def listed(self, token: Token, *, door: str, address: str, offered: int, kept: int) -> None:
-        """Record a tool list that was served."""
-        try:
-            self._spool.append(
-                self._recorder.tool_list(
-                    self._now(),
-                    door=door,
-                    address=address,
-                    server_id=token.server_id,
-                    token=token,
-                    offered=offered,
-                    kept=kept,
-                )
-            )
-        except Unavailable as error:
-            _LOG.warning("a tool list is not on record: %s", error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -40,6 +40,14 @@ def _json(value: Any) -> str:
 def _short(text: str) -> str:
     """A name that a caller chose, fit to stand in a column."""
     return text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
+
+
+class Spool(Protocol):
+    """Takes records; ``storage.segments.SpoolWriter`` is one."""
+
+    def append(self, record: bytes) -> None:
+        """Store ``record``; when this returns it survives the death of this process. Raises ``Unavailable``."""
+        ...
 
 
 class Recorder:

@@ -115,7 +115,7 @@ class Agent365Door:
         names = self._enforcer.open_servers(token, address, DOOR)
         offered = sum(agent == agent_id for agent, _ in self._enforcer.state.bindings)
         about = dataclasses.replace(token, server_id=NO_SERVER)
-        self._enforcer.listed(about, door=DOOR, address=address, offered=offered, kept=len(names))
+        self._enforcer.tool_lists.served(about, door=DOOR, address=address, offered=offered, kept=len(names))
         return {"mcpServers": [{"mcpServerName": name, "mcpServerUniqueName": name} for name in names]}
 
     async def _listen(self, address: str, token: Token, headers: Headers, receive: Receive) -> dict[str, Any]:

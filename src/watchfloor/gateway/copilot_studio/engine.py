@@ -22,7 +22,8 @@ from watchfloor.gateway.copilot_studio.config import CopilotStudioConfig
 from watchfloor.gateway.copilot_studio.lanes import Engine, Ticket
 from watchfloor.gateway.copilot_studio.names import call_of, server_of
 from watchfloor.gateway.copilot_studio.payload import Answered, Question
-from watchfloor.gateway.enforce import Enforcer, Spool
+from watchfloor.gateway.enforce import Enforcer
+from watchfloor.gateway.records import Spool
 from watchfloor.gateway.state import Unusable
 from watchfloor.model.errors import Unavailable
 

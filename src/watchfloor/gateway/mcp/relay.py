@@ -50,7 +50,7 @@ class Tools:
 
     def __call__(self, definition: dict[str, Any]) -> bool:
         self.offered += 1
-        may_see = self._enforcer.may_list(self._token, definition, DOOR)
+        may_see = self._enforcer.tool_lists.may_see(self._token, definition, DOOR)
         self.kept += may_see
         return may_see
 
@@ -227,7 +227,9 @@ class AnswerRelay:
 
     def _listed(self, ex: Exchange, tools: Tools) -> None:
         if ex.token is not None and ex.message is not None and tools.offered:
-            self._enforcer.listed(ex.token, door=DOOR, address=ex.address, offered=tools.offered, kept=tools.kept)
+            self._enforcer.tool_lists.served(
+                ex.token, door=DOOR, address=ex.address, offered=tools.offered, kept=tools.kept
+            )
 
     async def _other(self, ex: Exchange, flight: Flight, response: Response, out: RawHeaders) -> Result:
         """An answer without a JSON-RPC message in it: its status is passed on, its body is not."""
