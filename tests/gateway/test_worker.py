@@ -215,12 +215,12 @@ async def test_a_budget_counts_the_calls_at_all_workers_together(workers: Worker
             return (await client.get("/healthz")).json()["worker"], "result" in response.json()
 
     answers = []
-    for _ in range(80):
+    for _ in range(120):
         answers.append(await once())
         await asyncio.sleep(0.02)
     assert {worker for worker, _ in answers} == {"gateway-1", "gateway-2"}
-    # Alone, each worker would have let forty through.
-    assert 40 <= len(world.tools.journal) <= 52
+    # Alone, each worker would have let forty through; what one counts the other knows a little later.
+    assert 40 <= len(world.tools.journal) < 75
     assert not answers[-1][1]
 
 

@@ -23,7 +23,7 @@ from watchfloor.model.cases import (
     IncidentStatus,
 )
 from watchfloor.model.errors import Conflict, InputError, NotFound
-from watchfloor.model.ids import new_id
+from watchfloor.model.ids import ordered_id
 from watchfloor.storage.cases import alert_from, incident_from
 from watchfloor.storage.schema import alert, case_entry, incident
 
@@ -60,7 +60,7 @@ def note(
     detail: Mapping[str, Any] | None = None,
 ) -> CaseEntry:
     """Add an entry to the activity log, in the name of the transaction's actor."""
-    entry = CaseEntry(new_id("cse"), incident_id, alert_id, tx.now, tx.actor, kind, text, dict(detail or {}))
+    entry = CaseEntry(ordered_id("cse"), incident_id, alert_id, tx.now, tx.actor, kind, text, dict(detail or {}))
     tx.connection.execute(
         case_entry.insert().values(
             id=entry.id,
