@@ -92,6 +92,26 @@ def _offered(viewer: Viewer, view: IncidentDetailView) -> list[Html]:
     return buttons
 
 
+def _points(view: IncidentDetailView) -> Html:
+    """Why the incident stands where it stands in the queue."""
+    return h("ul", [h("li", f"{reason.points}: {reason.text}") for reason in view.priority_reasons], cls="advice")
+
+
+def _contained(view: IncidentDetailView) -> Html | None:
+    """Whether those that it is about are contained, as state says."""
+    if not view.containment:
+        return None
+    items = [
+        h(
+            "li",
+            badge("Contained", "good") if each.is_contained else badge("Not contained", "high"),
+            f" {each.name}: {each.because}",
+        )
+        for each in view.containment
+    ]
+    return section("Containment", h("ul", items, cls="advice"), note="read from state, not from what was ordered")
+
+
 def _triage(viewer: Viewer, view: IncidentDetailView) -> Child:
     if Permission.INCIDENT_TRIAGE not in viewer.permissions or view.status is IncidentStatus.REDIRECTED:
         return None
@@ -150,15 +170,17 @@ def _incident_page(viewer: Viewer, view: IncidentDetailView, problem: str = "") 
     )
     buttons = _offered(viewer, view)
     assigned = f" · assigned to {view.assigned_to}" if view.assigned_to else ""
+    tags = f" · {', '.join(view.tags)}" if view.tags else ""
     classified = f" · {word(view.classification.value)}" if view.classification is not Classification.UNKNOWN else ""
     return shell(
         viewer,
         view.title,
         h("p", h("a", "Incidents", href="/incidents"), " / ", view.id, cls="crumbs"),
-        h("div", badge(view.severity.value), badge(view.status.value), h("span", classified, assigned, cls="note"),
-          cls="line"),
+        h("div", badge(view.severity.value), badge(view.status.value),
+          h("span", f"priority {view.priority}", classified, assigned, tags, cls="note"), cls="line"),
         h("h1", view.title),
         alarm(problem) if problem else None,
+        [alarm(warning) for warning in view.warnings] if view.status is IncidentStatus.RESOLVED else None,
         merged,
         h("p", view.description, cls="story"),
         h("div", buttons, cls="buttons") if buttons else None,
@@ -172,6 +194,8 @@ def _incident_page(viewer: Viewer, view: IncidentDetailView, problem: str = "") 
             h(
                 "div",
                 section("Recommended", _advice(view.recommended_actions)),
+                _contained(view),
+                section("Priority", _points(view), note="points that add up, at most 100"),
                 section("Involved", _entity_list(view)),
             ),
             cls="columns",

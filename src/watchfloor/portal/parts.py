@@ -12,11 +12,12 @@ from watchfloor.response.catalog import ACTIONS
 
 def incident_table(incidents: Sequence[IncidentView]) -> Html:
     """Incidents as a table."""
-    columns = (Column("Severity"), Column("Incident", wide=True), Column("Status"), Column("Alerts", numeric=True),
-               Column("Last activity (UTC)"))  # fmt: skip
+    columns = (Column("Severity"), Column("Priority", numeric=True), Column("Incident", wide=True), Column("Status"),
+               Column("Alerts", numeric=True), Column("Last activity (UTC)"))  # fmt: skip
     rows = [
         (
             badge(i.severity.value),
+            i.priority,
             h("a", i.title, href=path("incidents", i.id)),
             badge(i.status.value),
             i.alert_count,
