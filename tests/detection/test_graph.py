@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchfloor.detection import graph as graphs
 from watchfloor.detection import graph_groups
 from watchfloor.detection.graph import (
     AgentCard,
@@ -21,11 +23,19 @@ from watchfloor.detection.graph import (
     Surroundings,
     Tally,
     Window,
-    build,
     histogram,
+    read_events,
 )
 from watchfloor.model.cases import Alert, AlertDraft, AlertStatus, Entity, EntityKind, EntityRole
 from watchfloor.model.verdicts import Severity
+
+EMPTY, ALWAYS = Surroundings(), Window()
+
+
+def build(alerts: Sequence[Alert], around: Surroundings = EMPTY, window: Window = ALWAYS) -> Graph:
+    """The graph with all events."""
+    return graphs.build(alerts, around, window, read_events(alerts))
+
 
 START = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
@@ -96,7 +106,7 @@ def test_the_order_of_alerts_never_changes_the_graph(alerts: list[Alert], chance
     other = list(alerts)
     chance.shuffle(other)
     assert build(alerts) == build(other)
-    assert histogram(alerts) == histogram(other)
+    assert histogram(read_events(alerts)) == histogram(read_events(other))
 
 
 @pytest.mark.claim("incident-graph-groups")
@@ -131,7 +141,7 @@ def test_grouping_and_opening_lose_no_node_and_no_count(
 @given(incidents, st.integers(1, 60))
 @settings(max_examples=60, deadline=None)
 def test_the_histogram_counts_each_event_once(alerts: list[Alert], buckets: int) -> None:
-    bars = histogram(alerts, buckets)
+    bars = histogram(read_events(alerts), buckets)
     ids = {e["id"] for a in alerts for e in a.draft.detail["events"]}
     assert sum(b.tally.count for b in bars) == len(ids)
     assert len(bars) <= buckets
@@ -166,15 +176,15 @@ def test_minor_alerts_are_off_the_path_where_there_are_serious_ones() -> None:
 
 def test_an_alert_of_which_no_event_is_shown_relates_only_what_can_be_meant_in_one_way() -> None:
     two = _alert(1, [_event(1, user="u1", agent="a1"), _event(2, user="u2", agent="a2")])
-    graph = build([two], with_events=False)
+    graph = graphs.build([two])
     assert not [e for e in graph.edges if e.relation is Relation.USED]
-    one = build([_alert(1, [_event(1), _event(2)])], with_events=False)
+    one = graphs.build([_alert(1, [_event(1), _event(2)])])
     assert _edge(one, "agent:a1", Relation.CALLED, "tool:srv/t1").blocked == 2
 
 
 def test_an_incident_without_alerts_is_an_empty_graph() -> None:
     graph = build([])
-    assert (graph.nodes, graph.edges, graph.paths, histogram([])) == ({}, (), (), [])
+    assert (graph.nodes, graph.edges, graph.paths, histogram({})) == ({}, (), (), [])
     assert graph_groups.draw(graph, graph_groups.find_groups(graph)).total == 0
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from heapq import nsmallest
 from typing import Any, Final
 
 from watchfloor.detection.steps import clean
@@ -59,7 +60,7 @@ _KINDS: Final = {kind: NodeKind(kind.value) for kind in EntityKind}
 
 def node_id(kind: NodeKind, id_: str) -> str:
     """The id of a node; stable over requests."""
-    return f"{kind.value}:{id_}"
+    return kind + ":" + id_
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +259,14 @@ def _by_name(alert: Alert, kind: EntityKind, name: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def histogram(alerts: Iterable[Alert], buckets: int = BUCKETS) -> list[Bucket]:
+def read_events(alerts: Iterable[Alert]) -> dict[str, list[Event]]:
+    """The events of each alert, by its id."""
+    return {alert.id: events_of(alert) for alert in alerts}
+
+
+def histogram(events: Mapping[str, Sequence[Event]], buckets: int = BUCKETS) -> list[Bucket]:
     """Events over time, each once, in equal spans from the first to the last; no events, no buckets."""
-    found = sorted({e.id: e for alert in alerts for e in events_of(alert)}.values(), key=lambda e: (e.at, e.id))
+    found = sorted({e.id: e for some in events.values() for e in some}.values(), key=lambda e: (e.at, e.id))
     if not found:
         return []
     start = found[0].at.replace(microsecond=0)
@@ -281,12 +287,11 @@ def build(
     alerts: Sequence[Alert],
     around: Surroundings = Surroundings(),
     window: Window = Window(),
-    *,
-    with_events: bool = True,
+    events: Mapping[str, Sequence[Event]] | None = None,
 ) -> Graph:
-    """The graph of ``alerts`` within ``window``, not grouped yet.
+    """The graph of ``alerts`` with their ``events`` (``read_events``) within ``window``, not grouped yet.
 
-    Not ``with_events``: for viewers to whom an incident's events are not shown. What is told then is told by each alert
+    Without ``events``: for viewers to whom an incident's events are not shown. What is told then is told by each alert
     of itself: its entities, its count, how many of that were stopped.
     """
     draft = _Draft(around)
@@ -296,10 +301,11 @@ def build(
     worst = max((a.draft.severity.rank for a in shown), default=0)
     for alert in shown:
         is_grave = alert.draft.severity.rank >= min(worst, Severity.HIGH.rank)
-        events = [e for e in events_of(alert) if window.holds(e.at)] if with_events else []
-        if with_events and alert.draft.detail.get("events") and not events:
+        kept = events.get(alert.id, ()) if events is not None else ()
+        some = [e for e in kept if window.holds(e.at)]
+        if kept and not some:
             continue  # it was at work within the window, but nothing that is kept of it happened there
-        draft.add_alert(alert, events, is_grave, whole=window.is_open or not events)
+        draft.add_alert(alert, some, is_grave, whole=window.is_open or not some)
     draft.add_context(window)
     return draft.finish()
 
@@ -328,9 +334,9 @@ class _Count:
 
 
 class _Thing:
-    """A node, or an edge, as it is put together; ``seen`` are the events that were counted."""
+    """A node, or an edge, as it is put together."""
 
-    __slots__ = ("alerts", "entity", "is_context", "kind", "label", "on_path", "role", "seen", "severity", "total")
+    __slots__ = ("alerts", "entity", "is_context", "kind", "label", "on_path", "role", "severity", "total")
 
     def __init__(self, kind: NodeKind | None = None, entity: str = "", label: str = "") -> None:
         self.kind, self.entity, self.label = kind, entity, label
@@ -338,14 +344,7 @@ class _Thing:
         self.role: EntityRole | None = None
         self.severity: Severity | None = None
         self.alerts: set[str] = set()
-        self.seen: set[str] = set()
         self.total = _Count()
-
-    def count(self, event: Event) -> None:
-        """Count the event, once."""
-        if event.id not in self.seen:
-            self.seen.add(event.id)
-            self.total.add(event.tally)
 
     def involve(self, alert: Alert, role: EntityRole | None, on_path: bool) -> None:
         """It plays a part in the alert."""
@@ -354,7 +353,7 @@ class _Thing:
             self.role = role
         if alert.id not in self.alerts:
             self.alerts.add(alert.id)
-            if self.severity is None or alert.draft.severity.rank > self.severity.rank:
+            if self.severity is None or _RANKS[alert.draft.severity] > _RANKS[self.severity]:
                 self.severity = alert.draft.severity
 
 
@@ -366,6 +365,7 @@ class _Draft:
         self.nodes: dict[str, _Thing] = {}
         self.edges: dict[tuple[str, Relation, str], _Thing] = {}
         self.ways: dict[tuple[str, tuple[str, ...]], _Count] = {}
+        self.counted: set[str] = set()
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 
@@ -427,6 +427,8 @@ class _Draft:
     def _add_event(
         self, alert: Alert, card: str, event: Event, entities: Mapping[tuple[EntityKind, str], Entity], is_grave: bool
     ) -> None:
+        is_new = event.id not in self.counted  # an event of several alerts is one event
+        self.counted.add(event.id)
         keys: dict[NodeKind, str] = {}
         for kind, id_ in (
             (EntityKind.ADDRESS, event.address),
@@ -439,18 +441,24 @@ class _Draft:
             if id_:
                 entity = entities.get((kind, id_))
                 key = keys[_KINDS[kind]] = self.node(_KINDS[kind], id_, entity.name if entity else "")
-                self.nodes[key].involve(alert, entity.role if entity else None, is_grave)
-                self.nodes[key].count(event)
+                node = self.nodes[key]
+                node.involve(alert, entity.role if entity else None, is_grave)
+                if is_new:
+                    node.total.add(event.tally)
         for source, relation, target in _STEPS:
             if source in keys and target in keys:
                 # Who called from where is part of the way; that a server hosts a tool is not.
                 on_path = is_grave and relation is not Relation.HOSTS
-                self.edge(keys[source], relation, keys[target], on_path).count(event)
+                edge = self.edge(keys[source], relation, keys[target], on_path)
+                if is_new:
+                    edge.total.add(event.tally)
         if NodeKind.USER not in keys and NodeKind.AGENT in keys and NodeKind.ADDRESS in keys:
-            self.edge(keys[NodeKind.AGENT], Relation.CALLED_FROM, keys[NodeKind.ADDRESS], is_grave).count(event)
+            edge = self.edge(keys[NodeKind.AGENT], Relation.CALLED_FROM, keys[NodeKind.ADDRESS], is_grave)
+            if is_new:
+                edge.total.add(event.tally)
         touched = next((keys[k] for k in _RAISING if k in keys), None)
         if touched:
-            self.edge(touched, Relation.RAISED, card, is_grave).count(event)
+            self.edge(touched, Relation.RAISED, card, is_grave).total.add(event.tally)
         if is_grave:
             way = (*(keys[k] for k in _WAY if k in keys), card)
             self.ways.setdefault((alert.id, way), _Count()).add(event.tally)
@@ -510,18 +518,24 @@ class _Draft:
                 n.is_context,
             )  # fmt: skip
         edges = tuple(Edge(*key, e.total.finish(), e.on_path) for key, e in sorted(self.edges.items(), key=_first))
-        paths = [
-            Path(alert, self.nodes[way[-1]].severity or Severity.INFORMATIONAL, way, total.finish())
-            for (alert, way), total in self.ways.items()
-        ]
-        paths.sort(key=lambda p: (-p.severity.rank, -p.tally.count, p.nodes))
-        return Graph(nodes, edges, tuple(paths[:_MOST_PATHS]))
+        # There may be thousands of ways, of which few are told: ranked before anything is made of them.
+        ranked = nsmallest(
+            _MOST_PATHS,
+            self.ways.items(),
+            key=lambda item: (-_RANKS[self._severity(item[0][1])], -item[1].count, item[0][1]),
+        )
+        paths = tuple(Path(alert, self._severity(way), way, total.finish()) for (alert, way), total in ranked)
+        return Graph(nodes, edges, paths)
+
+    def _severity(self, way: tuple[str, ...]) -> Severity:
+        return self.nodes[way[-1]].severity or Severity.INFORMATIONAL
 
 
 def _first(item: tuple[tuple[str, Relation, str], _Thing]) -> tuple[str, Relation, str]:
     return item[0]
 
 
+_RANKS: Final = {severity: severity.rank for severity in Severity}
 _GRAVITY: Final = (EntityRole.RELATED, EntityRole.IMPACTED, EntityRole.SUSPECTED)
 _STEPS: Final = (
     (NodeKind.USER, Relation.CALLED_FROM, NodeKind.ADDRESS),

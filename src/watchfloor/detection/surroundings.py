@@ -7,7 +7,9 @@ is read only for viewers who may read decisions, which the caller says by handin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +19,7 @@ from watchfloor.model.cases import Alert, EntityKind
 from watchfloor.model.people import Permission
 from watchfloor.storage import cases, inventory, people
 from watchfloor.storage.activity import Activity, literal, moment
-from watchfloor.storage.inventory import Agent
+from watchfloor.storage.inventory import Agent, Binding
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -36,55 +38,61 @@ def surroundings(
     """What is known around ``alerts``. Without ``activity`` nothing of what was seen is told, only what is declared."""
     of = {kind: sorted({e.id for a in alerts for e in a.draft.entities if e.kind is kind}) for kind in EntityKind}
     agent_ids = of[EntityKind.AGENT][:MOST_AGENTS]
-    found = {agent.id: agent for agent in (inventory.find_agent(tx, id_) for id_ in agent_ids) if agent}
-    others = sorted({id_ for agent in found.values() for id_ in agent.manifest.get("connectedAgents", ())})
-    found |= {
-        agent.id: agent
-        for agent in (inventory.find_agent(tx, id_) for id_ in others[:MOST_AGENTS] if id_ not in found)
-        if agent
-    }
-    open_cases = cases.open_cases_by_agent(tx, permissions, found)
-    cards = {
-        agent.id: _card(tx, agent, open_cases.get(agent.id, cases.OpenCases()), full=agent.id in agent_ids)
-        for agent in found.values()
-    }
+    involved = inventory.find_agents(tx, agent_ids)
+    others = sorted({id_ for agent in involved.values() for id_ in agent.manifest.get("connectedAgents", ())})
+    connected = inventory.find_agents(tx, [id_ for id_ in others if id_ not in involved][:MOST_AGENTS])
+    open_cases = cases.open_cases_by_agent(tx, permissions, [*involved, *connected])
+    grants: defaultdict[str, list[Binding]] = defaultdict(list)
+    for grant in inventory.list_bindings(tx, agents=involved):
+        grants[grant.agent_id].append(grant)
+    effects: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for server, name, effect in inventory.list_effects(tx, {g.server_id for some in grants.values() for g in some}):
+        effects[server][name] = effect
+    none = cases.OpenCases()
+    cards = {id_: _card(agent, open_cases.get(id_, none), grants[id_], effects) for id_, agent in involved.items()}
+    cards |= {id_: _named(agent, open_cases.get(id_, none)) for id_, agent in connected.items()}
     servers = of[EntityKind.SERVER] + sorted({id_.partition("/")[0] for id_ in of[EntityKind.TOOL]})
-    named = (inventory.find_server(tx, id_) for id_ in list(dict.fromkeys(servers))[:_MOST_NAMES])
     makers = {id_ for card in cards.values() for id_ in card.credentials_of}
-    known = (people.find_user(tx, id_) for id_ in sorted(makers | set(of[EntityKind.USER]))[:_MOST_NAMES])
+    known = people.find_users(tx, sorted(makers | set(of[EntityKind.USER]))[:_MOST_NAMES])
     return Surroundings(
         agents=cards,
-        servers={server.id: server.name for server in named if server},
-        people={user.id: user.upn or user.name for user in known if user},
+        servers={s.id: s.name for s in inventory.find_servers(tx, list(dict.fromkeys(servers))[:_MOST_NAMES]).values()},
+        people={user.id: user.upn or user.name for user in known.values()},
         hand_overs=_hand_overs(activity, agent_ids, alerts) if activity and agent_ids and alerts else (),
     )
 
 
-def _card(tx: ControlTx, agent: Agent, open_cases: cases.OpenCases, *, full: bool) -> AgentCard:
-    grants = inventory.list_bindings(tx, agent_id=agent.id) if full else []
-    tools: list[GrantedTool] = []
-    for grant in grants:
-        known = inventory.list_tools(tx, grant.server_id) if grant.tool == "*" else []
-        one = None if grant.tool == "*" else inventory.find_tool(tx, grant.server_id, grant.tool)
-        effects = {t.name: t.effect.value for t in known} or {grant.tool: one.effect.value if one else "unknown"}
-        tools += [
-            GrantedTool(grant.server_id, name, effect, grant.scope.value, grant.credential_owner.value)
-            for name, effect in effects.items()
-        ]
-    uses_makers = any(grant.credential_owner is CredentialOwner.MAKER for grant in grants)
+def _named(agent: Agent, open_cases: cases.OpenCases) -> AgentCard:
     return AgentCard(
         id=agent.id,
         name=agent.name,
         purpose=agent.description,
         state=agent.state.value,
         platform=agent.platform,
-        tools=tuple(tools[:SHOWN_TOOLS]),
-        tool_count=len(tools),
-        connected=tuple(sorted(agent.manifest.get("connectedAgents", ()))) if full else (),
-        children=tuple(sorted(agent.manifest.get("childAgents", ()))) if full else (),
-        credentials_of=(agent.maker_id,) if uses_makers and agent.maker_id else (),
         open_alerts=open_cases.alerts,
         open_incidents=open_cases.incidents,
+    )
+
+
+def _card(
+    agent: Agent, open_cases: cases.OpenCases, grants: Sequence[Binding], effects: Mapping[str, Mapping[str, str]]
+) -> AgentCard:
+    tools = {}
+    # By name: the binding of a very tool counts before that of every tool, as at the gateway.
+    for grant in sorted(grants, key=lambda g: g.tool != "*"):
+        known = effects.get(grant.server_id, {})
+        for name in (known or ["*"]) if grant.tool == "*" else [grant.tool]:
+            tools[grant.server_id, name] = GrantedTool(
+                grant.server_id, name, known.get(name, "unknown"), grant.scope.value, grant.credential_owner.value
+            )
+    uses_makers = any(grant.credential_owner is CredentialOwner.MAKER for grant in grants)
+    return replace(
+        _named(agent, open_cases),
+        tools=tuple(tools[key] for key in sorted(tools)[:SHOWN_TOOLS]),
+        tool_count=len(tools),
+        connected=tuple(sorted(agent.manifest.get("connectedAgents", ()))),
+        children=tuple(sorted(agent.manifest.get("childAgents", ()))),
+        credentials_of=(agent.maker_id,) if uses_makers and agent.maker_id else (),
     )
 
 

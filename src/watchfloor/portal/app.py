@@ -20,6 +20,7 @@ from watchfloor.portal import (
     action_pages,
     admin,
     auth,
+    blast_radius,
     decisions,
     exports,
     graph_cases,
@@ -56,7 +57,7 @@ __all__ = ["PortalDeps", "build_portal"]
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, users.router, incidents.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
-    graph_cases.router, incident_graph.router, sources.router, sightings.router, pipeline.router,
+    graph_cases.router, incident_graph.router, blast_radius.router, sources.router, sightings.router, pipeline.router,
     operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}

@@ -15,7 +15,19 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from watchfloor.detection import graph_groups
-from watchfloor.detection.graph import AgentCard, Edge, Graph, Node, NodeKind, Tally, Window, build, histogram
+from watchfloor.detection.graph import (
+    AgentCard,
+    Edge,
+    Event,
+    Graph,
+    Node,
+    NodeKind,
+    Tally,
+    Window,
+    build,
+    histogram,
+    read_events,
+)
 from watchfloor.detection.graph_groups import MANY, Group
 from watchfloor.detection.steps import clean
 from watchfloor.detection.surroundings import surroundings
@@ -148,7 +160,7 @@ class _Seen:
     cards: Mapping[str, AgentCard]
     alerts: list[Alert]
     alert_count: int
-    with_events: bool
+    events: Mapping[str, list[Event]]
 
 
 @router.get(
@@ -180,7 +192,7 @@ def read_graph(
         ],
         histogram=[
             BucketView(at=b.at, events=b.tally.count, blocked=b.tally.blocked, let_out=b.tally.let_out)
-            for b in (histogram(seen.alerts) if seen.with_events else ())
+            for b in histogram(seen.events)
         ],
         total_nodes=drawn.total,
         shown_nodes=len(nodes),
@@ -230,9 +242,10 @@ def _look(
         alerts = visible_alerts(tx, viewer, incident)
         activity = deps.activity if everything and Permission.DECISION_READ in viewer.permissions else None
         around = surroundings(tx, viewer.permissions, alerts, activity)
-    graph = build(alerts, around, window, with_events=everything)
+    events = read_events(alerts) if everything else None
+    graph = build(alerts, around, window, events)
     groups = graph_groups.find_groups(graph, many)
-    return _Seen(graph, groups, around.agents, alerts, len(incident.alert_ids), everything)
+    return _Seen(graph, groups, around.agents, alerts, len(incident.alert_ids), events or {})
 
 
 def _told(tally: Tally, on_path: bool) -> dict[str, object]:

@@ -7,10 +7,10 @@ returns whether anything differed. It does not know which changes are allowed: t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -177,6 +177,12 @@ def find_agent(tx: ControlTx, agent_id: str) -> Agent | None:
     return _agent(row) if row else None
 
 
+def find_agents(tx: ControlTx, agent_ids: Collection[str]) -> dict[str, Agent]:
+    """Those of these agents that there are, by id."""
+    query = sa.select(schema.agent).where(schema.agent.c.id.in_(list(agent_ids)))
+    return {row.id: _agent(row) for row in tx.connection.execute(query)}
+
+
 def list_agents(tx: ControlTx, *, state: AgentState | None = None) -> list[Agent]:
     """Agents by id."""
     query = sa.select(schema.agent).order_by(schema.agent.c.id)
@@ -289,6 +295,12 @@ def find_server(tx: ControlTx, server_id: str) -> ToolServer | None:
     return _server(row) if row else None
 
 
+def find_servers(tx: ControlTx, server_ids: Collection[str]) -> dict[str, ToolServer]:
+    """Those of these tool servers that there are, by id."""
+    query = sa.select(schema.tool_server).where(schema.tool_server.c.id.in_(list(server_ids)))
+    return {row.id: _server(row) for row in tx.connection.execute(query)}
+
+
 def list_servers(tx: ControlTx) -> list[ToolServer]:
     """Tool servers by id."""
     return [_server(row) for row in tx.connection.execute(sa.select(schema.tool_server).order_by("id"))]
@@ -347,6 +359,13 @@ def find_tool(tx: ControlTx, server_id: str, name: str) -> Tool | None:
     return _tool(row) if row else None
 
 
+def list_effects(tx: ControlTx, server_ids: Collection[str]) -> list[tuple[str, str, str]]:
+    """(server, tool, effect) of every tool of these servers, without their definitions."""
+    t = schema.tool
+    query = sa.select(t.c.server_id, t.c.name, t.c.effect).where(t.c.server_id.in_(list(server_ids)))
+    return [(server, name, effect) for server, name, effect in tx.connection.execute(query)]
+
+
 def list_tools(tx: ControlTx, server_id: str | None = None) -> list[Tool]:
     """Tools by server and name, of one server or of all."""
     t = schema.tool
@@ -403,24 +422,29 @@ def save_tool(tx: ControlTx, tool: Tool, action: str = "tool:update", reason: st
 # -- bindings and credentials -------------------------------------------------------------------------------------
 
 
-def list_bindings(tx: ControlTx, *, agent_id: str | None = None, server_id: str | None = None) -> list[Binding]:
-    """Bindings by agent, server and tool."""
+def list_bindings(
+    tx: ControlTx, *, agent_id: str | None = None, server_id: str | None = None, agents: Collection[str] | None = None
+) -> list[Binding]:
+    """Bindings by agent, server and tool; of one agent, of some, at one server, or all."""
     b = schema.binding
-    query = sa.select(b).order_by(b.c.agent_id, b.c.server_id, b.c.tool)
+    query = sa.select(
+        b.c.agent_id, b.c.server_id, b.c.tool, b.c.created_at, b.c.credential_owner, b.c.scope, b.c.credential_id
+    ).order_by(b.c.agent_id, b.c.server_id, b.c.tool)
     if agent_id is not None:
         query = query.where(b.c.agent_id == agent_id)
     if server_id is not None:
         query = query.where(b.c.server_id == server_id)
+    if agents is not None:
+        query = query.where(b.c.agent_id.in_(list(agents)))
+    # There may be tens of thousands of them: no dictionary and no look-up of an enumeration's word for each.
     return [
-        Binding(
-            **{
-                **dict(row._mapping),
-                "credential_owner": CredentialOwner(row.credential_owner),
-                "scope": Scope(row.scope),
-            }
-        )
-        for row in tx.connection.execute(query)
+        Binding(agent, server, tool, at, _OWNERS[owner], _SCOPES[scope], credential)
+        for agent, server, tool, at, owner, scope, credential in tx.connection.execute(query)
     ]
+
+
+_OWNERS: Final = {owner.value: owner for owner in CredentialOwner}
+_SCOPES: Final = {scope.value: scope for scope in Scope}
 
 
 def find_binding(tx: ControlTx, agent_id: str, server_id: str, tool: str) -> Binding | None:

@@ -8,7 +8,7 @@ to the portal alone. It does not know passwords or tokens, only their hashes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -146,6 +146,12 @@ def find_user(tx: ControlTx, user_id: str) -> User | None:
     """The user, or None."""
     row = tx.connection.execute(sa.select(schema.user).where(schema.user.c.id == user_id)).one_or_none()
     return _user(row) if row else None
+
+
+def find_users(tx: ControlTx, user_ids: Collection[str]) -> dict[str, User]:
+    """Those of these users that there are, by id."""
+    query = sa.select(schema.user).where(schema.user.c.id.in_(list(user_ids)))
+    return {row.id: _user(row) for row in tx.connection.execute(query)}
 
 
 def find_user_by_subject(tx: ControlTx, issuer: str, subject: str) -> User | None:
