@@ -17,6 +17,7 @@ BENCHMARKS = {
     "event_store": "Event store: rows a second from log to table, beside Parquet",
     "ingest": "Telemetry: events a second over HTTP until KQL sees them, beside parse and Parquet",
     "graph": "Graph of an incident of a thousand things; blast radius among 10,000 agents and 50,000 bindings",
+    "correlation": "Correlation: what an alert costs with 1,000 to 100,000 there, beside storing it",
     "kql_speed": "KQL: a million rows, beside SQL written by hand; translation",
 }
 """Script -> what it measures. Budgets: docs/performance.md."""

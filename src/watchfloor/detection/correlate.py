@@ -5,22 +5,28 @@ incident is everything that is linked directly or through others. That is a prop
 in which they arrive changes nothing; an alert that arrives late may bridge two incidents, and then the older one takes
 the other in. Runs in the caller's transaction. It does not know rules, and it never acts.
 
+A batch of alerts is placed in memory, over the incidents that lie near it, and stored in bulk at the end (``settle``
+tells the incidents anew): the price of an alert does not grow with what is there already.
+
 A resolved incident is closed: what happens later starts a new one that names it, so that nobody's verdict is changed
 behind their back. Only more of an alert that it already holds opens it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from watchfloor.detection.priority import people_of, weigh
-from watchfloor.detection.story import WITHIN, correlation_key, join_reasons, tell
-from watchfloor.model.cases import Alert, EntryKind, Incident, IncidentStatus
-from watchfloor.model.ids import new_id
+from watchfloor.detection.settle import Change, says_less, settle
+from watchfloor.detection.story import WITHIN, correlation_key
+from watchfloor.model.cases import Alert, CaseEntry, EntryKind, Incident, IncidentStatus
+from watchfloor.model.ids import new_id, ordered_id
 from watchfloor.storage import findings, triage
-from watchfloor.storage.findings import Saved
+from watchfloor.storage.cases import OPEN
+from watchfloor.storage.findings import Held, Saved
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -54,50 +60,187 @@ def join(first: Incident, second: Incident) -> Incident:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an alert goes: its incident, what was merged into that, which resolved one it follows."""
+    """An incident while a batch is being placed: what changed in it, and into which other one it went."""
 
-    incident: Incident
-    is_new: bool = False
-    reopened: bool = False
-    merged: tuple[str, ...] = ()
-    follows: str | None = None
+    __slots__ = ("change", "into", "reopened")
 
+    def __init__(self, held: Held, *, is_new: bool = False) -> None:
+        self.change = Change(held, is_new=is_new, first_before=held.value.first_activity)
+        self.into: _Place | None = None
+        self.reopened = False
 
-def _place(tx: ControlTx, saved: Saved) -> _Place:
-    draft = saved.alert.draft
-    key = correlation_key(saved.alert)
-    linked = findings.linked_incidents(tx, key, draft.first_activity, draft.last_activity, WITHIN)
-    own_id = findings.incident_id_of(tx, saved.alert.id)
-    reopened = False
-    if own_id and findings.key_of(tx, own_id) != key:
-        return _stays(tx, own_id, saved)  # people have put it there
-    if own_id and all(i.id != own_id for i in linked):
-        own = findings.incident_of(tx, own_id)
-        if own.status is IncidentStatus.RESOLVED:
-            if not saved.reopened:
-                return _Place(own)
-            own, reopened = replace(own, status=IncidentStatus.ACTIVE), True
-        linked = sorted([*linked, own], key=lambda i: (i.created_at, i.id))
-    if not linked and (by_hand := findings.merged_by_hand(tx, key, draft.first_activity, draft.last_activity, WITHIN)):
-        return _Place(findings.incident_of(tx, by_hand))
-    if not linked:
-        follows = findings.resolved_incident_before(tx, key, draft.first_activity, WITHIN)
-        return _Place(_new(tx, saved.alert), is_new=True, follows=follows)
-    survivor = linked[0]
-    for other in linked[1:]:
-        survivor = join(survivor, other)
-        findings.merge_incident(tx, other, survivor.id)
-    return _Place(survivor, reopened=reopened, merged=tuple(other.id for other in linked[1:]))
+    @property
+    def value(self) -> Incident:
+        return self.change.held.value
+
+    @value.setter
+    def value(self, value: Incident) -> None:
+        self.change.held = replace(self.change.held, value=value)
+
+    @property
+    def is_open(self) -> bool:
+        return self.into is None and self.value.status.value in OPEN
+
+    @property
+    def survivor(self) -> _Place:
+        """Itself, or the one that it went into in the end."""
+        place = self
+        while place.into is not None:
+            place = place.into
+        return place
+
+    def is_near(self, first: datetime, last: datetime) -> bool:
+        return self.value.first_activity <= last + WITHIN and self.value.last_activity >= first - WITHIN
 
 
-def _stays(tx: ControlTx, own_id: str, saved: Saved) -> _Place:
-    """The place of an alert that is where people have put it: its incident, opened again if the alert was."""
-    own = findings.incident_of(tx, own_id)
-    if own.status is IncidentStatus.RESOLVED and saved.reopened:
-        return _Place(replace(own, status=IncidentStatus.ACTIVE), reopened=True)
-    return _Place(own)
+class _Batch:
+    """The incidents that lie near the alerts of one batch."""
+
+    def __init__(self, tx: ControlTx, saved: Sequence[Saved]) -> None:
+        self._tx = tx
+        self._places: dict[str, _Place] = {}
+        self._by_key: defaultdict[str, list[_Place]] = defaultdict(list)
+        self._touched: dict[str, _Place] = {}
+        self._merged: list[tuple[_Place, _Place]] = []
+        self._notes: list[tuple[_Place, EntryKind, str | None, Mapping[str, Any]]] = []
+        spans: dict[str, tuple[datetime, datetime]] = {}
+        for item in saved:
+            draft = item.alert.draft
+            first, last = spans.get(correlation_key(draft), (draft.first_activity, draft.last_activity))
+            spans[correlation_key(draft)] = (min(first, draft.first_activity), max(last, draft.last_activity))
+        for key, (first, last) in spans.items():
+            for held in findings.linked_incidents(tx, key, first, last, WITHIN):
+                self._add(_Place(held))
+        own_ids = {item.alert.incident_id for item in saved} - {None}
+        self._load([own_id for own_id in own_ids if own_id is not None])
+
+    def _add(self, place: _Place) -> _Place:
+        self._places[place.value.id] = place
+        if place.is_open:
+            self._by_key[place.change.held.key].append(place)
+        return place
+
+    def _load(self, incident_ids: Sequence[str]) -> None:
+        missing = sorted(set(incident_ids) - self._places.keys())
+        if missing:
+            for held in findings.held(self._tx, missing):
+                self._add(_Place(held))
+
+    def place(self, saved: Saved) -> None:
+        """Give an alert its incident."""
+        place = self._find(saved)
+        alert, change = saved.alert, place.change
+        place.value = replace(
+            place.value,
+            first_activity=min(place.value.first_activity, alert.draft.first_activity),
+            last_activity=max(place.value.last_activity, alert.draft.last_activity),
+        )
+        self._touched[place.value.id] = place
+        if saved.before is not None and says_less(saved.before, alert.draft):
+            change.anew = True
+        if alert.incident_id is None:
+            change.added[alert.id] = alert
+        elif alert.id not in change.added and saved.before is not None:  # one that a merge brought is counted as it is
+            change.grown[alert.id] = (saved.before, alert)
+        if saved.is_new:
+            self._note(place, EntryKind.ALERT_JOINED, alert.id)
+        else:
+            self._note(place, EntryKind.ALERT_GREW, alert.id, {"count": alert.draft.detail.get("count", 0)})
+
+    def _find(self, saved: Saved) -> _Place:
+        alert, draft = saved.alert, saved.alert.draft
+        key = correlation_key(draft)
+        own = self._places[alert.incident_id].survivor if alert.incident_id else None
+        if own is not None:
+            if own.value.status is IncidentStatus.RESOLVED:
+                if not saved.reopened:
+                    return own
+                self._reopen(own, alert)
+            if own.change.held.key != key:
+                return own  # people have put it there
+        linked = [p for p in self._by_key[key] if p.is_open and p.is_near(draft.first_activity, draft.last_activity)]
+        if own is not None and own not in linked:
+            linked.append(own)
+        if not linked:
+            return self._elsewhere(alert, key)
+        survivor, *others = sorted(linked, key=lambda p: (p.value.created_at, p.value.id))
+        for other in others:
+            self._merge(other, survivor)
+        return survivor
+
+    def _elsewhere(self, alert: Alert, key: str) -> _Place:
+        """The place of an alert that no incident of its key lies near: where people merged one, or a new incident."""
+        span = (alert.draft.first_activity, alert.draft.last_activity, WITHIN)
+        by_hand = findings.merged_by_hand(self._tx, key, *span)
+        if by_hand is not None:
+            self._load([by_hand])
+            return self._places[by_hand].survivor
+        follows = findings.resolved_incident_near(self._tx, key, *span)
+        place = self._add(_Place(Held(_new(self._tx, alert), key, follows=follows), is_new=True))
+        self._note(place, EntryKind.OPENED, None, {"alert": alert.id})
+        return place
+
+    def _reopen(self, place: _Place, alert: Alert) -> None:
+        place.value = replace(place.value, status=IncidentStatus.ACTIVE)
+        place.reopened = True
+        self._by_key[place.change.held.key].append(place)
+        self._note(place, EntryKind.REOPENED, None, {"alert": alert.id})
+
+    def _merge(self, gone: _Place, survivor: _Place) -> None:
+        survivor.value = join(survivor.value, gone.value)
+        held, was = survivor.change.held, gone.change.held
+        survivor.change.held = replace(held, follows=held.follows or was.follows)
+        if not gone.change.is_new:
+            survivor.change.added.update({a.id: a for a in findings.alerts_of(self._tx, gone.value.id)})
+            self._merged.append((gone, survivor))
+        survivor.change.added.update(gone.change.added)
+        survivor.reopened |= gone.reopened
+        survivor.change.anew |= gone.change.anew
+        gone.into = survivor
+        self._by_key[was.key].remove(gone)
+        self._touched[survivor.value.id] = survivor
+        self._touched.pop(gone.value.id, None)
+
+    def _note(
+        self, place: _Place, kind: EntryKind, alert_id: str | None = None, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        self._notes.append((place, kind, alert_id, detail or {}))
+
+    def store(self) -> Correlated:
+        """Store the places of all alerts, and tell their incidents anew."""
+        tx, touched = self._tx, list(self._touched.values())
+        findings.insert_incidents(tx, [p.change.held for p in touched if p.change.is_new])
+        merged = [(gone.value, survivor.survivor.value.id) for gone, survivor in self._merged]
+        findings.merge_incidents(tx, merged)
+        findings.attach(tx, {alert_id: p.value.id for p in touched for alert_id in p.change.added})
+        settle(tx, [p.change for p in touched])
+        self._store_notes()
+        return Correlated(
+            opened=tuple(p.value.id for p in touched if p.change.is_new),
+            extended=tuple(p.value.id for p in touched if not p.change.is_new),
+            reopened=tuple(p.value.id for p in touched if p.reopened),
+            merged=tuple((gone.id, into) for gone, into in merged),
+        )
+
+    def _store_notes(self) -> None:
+        tx = self._tx
+        told = [(place, kind, alert_id, detail) for place, kind, alert_id, detail in self._notes if _was(place, kind)]
+        for gone, survivor in self._merged:
+            detail = {"gone": gone.value.id, "into": survivor.survivor.value.id}
+            told.append((survivor, EntryKind.MERGED, None, detail))
+        triage.record(
+            tx,
+            [
+                CaseEntry(ordered_id("cse"), place.survivor.value.id, alert_id, tx.now, tx.actor, kind, "", detail)
+                for place, kind, alert_id, detail in told
+            ],
+        )
+
+
+def _was(place: _Place, kind: EntryKind) -> bool:
+    """Whether it is worth telling: an incident that was opened and taken in within one batch never was."""
+    return not (kind is EntryKind.OPENED and place.into is not None)
 
 
 def _new(tx: ControlTx, alert: Alert) -> Incident:
@@ -116,85 +259,12 @@ def _new(tx: ControlTx, alert: Alert) -> Incident:
     )
 
 
-def retell(tx: ControlTx, incident_id: str, key: str, follows: str | None) -> None:
-    """Tell an incident anew from all of its alerts: texts, severity, span, priority, and why each alert is in it."""
-    alerts = findings.alerts_of(tx, incident_id)
-    story = tell(alerts)
-    findings.save_incident(
-        tx,
-        replace(
-            findings.incident_of(tx, incident_id),
-            title=story.title,
-            description=story.description,
-            severity=story.severity,
-            entities=story.entities,
-            first_activity=story.first_activity,
-            last_activity=story.last_activity,
-            updated_at=tx.now,
-            priority=weigh(alerts, people_of(tx, alerts)).score,
-        ),
-        key,
-    )
-    known = follows or next((a.join_reason.rpartition(" ")[2] for a in alerts if "; follows " in a.join_reason), None)
-    findings.explain_joins(tx, join_reasons(alerts, known))
-
-
-def _note(tx: ControlTx, saved: Saved, place: _Place) -> None:
-    """What the activity log tells of it."""
-    incident_id, alert_id = place.incident.id, saved.alert.id
-    if place.is_new:
-        triage.note(tx, EntryKind.OPENED, incident_id=incident_id, detail={"alert": alert_id})
-    for gone in place.merged:
-        triage.note(tx, EntryKind.MERGED, incident_id=incident_id, detail={"gone": gone, "into": incident_id})
-    if place.reopened:
-        triage.note(tx, EntryKind.REOPENED, incident_id=incident_id, detail={"alert": alert_id})
-    if saved.is_new:
-        triage.note(tx, EntryKind.ALERT_JOINED, incident_id=incident_id, alert_id=alert_id)
-    else:
-        count = saved.alert.draft.detail.get("count", 0)
-        triage.note(tx, EntryKind.ALERT_GREW, incident_id=incident_id, alert_id=alert_id, detail={"count": count})
-
-
 def correlate(tx: ControlTx, saved: Sequence[Saved]) -> Correlated:
-    """Give each new or grown alert its place. Everything in the caller's transaction."""
-    touched: dict[str, tuple[str, str | None]] = {}
-    opened: list[str] = []
-    reopened: list[str] = []
-    merged: list[tuple[str, str]] = []
-    for item in sorted(saved, key=lambda s: (s.alert.draft.first_activity, s.alert.id)):
-        if not (item.is_new or item.has_grown):
-            continue
-        draft = item.alert.draft
-        place = _place(tx, item)
-        value = place.incident
-        key = correlation_key(item.alert) if place.is_new else findings.key_of(tx, value.id)
-        # The span decides what the next alert of this batch links to; title and the rest are told once, at the end.
-        findings.save_incident(
-            tx,
-            replace(
-                value,
-                first_activity=min(value.first_activity, draft.first_activity),
-                last_activity=max(value.last_activity, draft.last_activity),
-            ),
-            key,
-        )
-        _note(tx, item, place)
-        findings.attach(tx, item.alert.id, value.id)
-        follows = place.follows or touched.get(value.id, (key, None))[1]
-        touched[value.id] = (key, follows)
-        for gone in place.merged:
-            touched.pop(gone, None)
-            merged.append((gone, value.id))
-        if place.is_new:
-            opened.append(value.id)
-        if place.reopened:
-            reopened.append(value.id)
-    for incident_id, (key, follows) in touched.items():
-        retell(tx, incident_id, key, follows)
-    gone_ids = {gone for gone, _ in merged}
-    return Correlated(
-        opened=tuple(i for i in opened if i not in gone_ids),
-        extended=tuple(i for i in touched if i not in opened),
-        reopened=tuple(dict.fromkeys(reopened)),
-        merged=tuple(merged),
-    )
+    """Give each new or grown alert its place. Everything in the caller's transaction, after ``save_drafts``."""
+    fresh = [item for item in saved if item.is_new or item.has_grown]
+    if not fresh:
+        return Correlated()
+    batch = _Batch(tx, fresh)
+    for item in sorted(fresh, key=lambda s: (s.alert.draft.first_activity, s.alert.id)):
+        batch.place(item)
+    return batch.store()

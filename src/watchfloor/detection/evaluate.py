@@ -187,9 +187,14 @@ def plural(count: int, noun: str) -> str:
 def listed(names: Iterable[str], limit: int = 4) -> str:
     """``a``, ``a and b``, ``a, b and 3 others``."""
     unique = list(dict.fromkeys(n for n in names if n))
-    if len(unique) > limit:
-        unique = [*unique[: limit - 1], plural(len(unique) - limit + 1, "other")]
-    return unique[0] if len(unique) == 1 else f"{', '.join(unique[:-1])} and {unique[-1]}" if unique else ""
+    return first_of(unique[:limit], len(unique), limit)
+
+
+def first_of(names: Sequence[str], total: int, limit: int = 4) -> str:
+    """As ``listed`` says it, from the first ``limit`` of ``total`` different names."""
+    if total > limit:
+        names = [*names[: limit - 1], plural(total - limit + 1, "other")]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def _day(at: datetime) -> str:

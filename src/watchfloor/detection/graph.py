@@ -19,7 +19,7 @@ from heapq import nsmallest
 from typing import Any, Final
 
 from watchfloor.detection.steps import clean
-from watchfloor.detection.story import entities_of
+from watchfloor.detection.story import merged_entities
 from watchfloor.model.cases import Alert, Entity, EntityKind, EntityRole
 from watchfloor.model.verdicts import Severity
 
@@ -403,7 +403,7 @@ class _Draft:
 
     def add_alert(self, alert: Alert, events: Sequence[Event], is_grave: bool, *, whole: bool) -> None:
         """``whole``: with all of its entities, and not only with those of ``events``."""
-        entities = {(e.kind, e.id): e for e in entities_of([alert])}
+        entities = {(e.kind, e.id): e for e in merged_entities(alert.draft.entities)}
         card = self.node(NodeKind.ALERT, alert.id, alert.draft.title)
         count = int(alert.draft.detail.get("count", len(events)))
         stopped = int(alert.draft.detail.get("stopped", 0))

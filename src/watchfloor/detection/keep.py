@@ -42,17 +42,24 @@ def keep(tx: ControlTx, drafts: Sequence[AlertDraft], subject: str) -> Kept:
     active = rules.suppressions(tx, active_at=tx.now)
     saved: list[Saved] = []
     suppressed: list[str] = []
+    covered: dict[tuple[str, str], rules.Suppression] = {}
+    told: list[AlertDraft] = []
     for draft in drafts:
         by = next((s for s in active if s.covers(draft.rule_id, draft.entities)), None)
         if by is not None:
+            covered[draft.rule_id, draft.dedup_key] = by
             why = {"id": by.id, "reason": by.reason, "by": by.created_by}
             draft = replace(draft, detail={**draft.detail, "suppressed": why})
-        found = findings.save_draft(tx, draft)
+        told.append(draft)
+    for found in findings.save_drafts(tx, told):
         if not (found.is_new or found.has_grown):
             continue
-        if by is not None and (found.is_new or found.reopened or not findings.incident_id_of(tx, found.alert.id)):
+        by = covered.get((found.alert.draft.rule_id, found.alert.draft.dedup_key))
+        if by is not None and (found.is_new or found.reopened or not found.alert.incident_id):
             rules.resolve_suppressed(tx, found.alert.id, by)
             suppressed.append(found.alert.id)
+            if found.alert.incident_id:
+                findings.uncount(tx, found.alert.incident_id)
         else:
             saved.append(found)
     joined = correlate(tx, saved)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from watchfloor.detection.correlate import join, retell
+from watchfloor.detection.correlate import join
+from watchfloor.detection.settle import recount
 from watchfloor.model.cases import EntryKind, Incident
 from watchfloor.model.errors import Conflict, InputError
 from watchfloor.model.ids import new_id
@@ -48,7 +49,7 @@ def merge(tx: ControlTx, gone_id: str, into_id: str, reason: str) -> None:
     told = {"gone": gone_id, "into": into_id}
     triage.note(tx, EntryKind.MERGED, incident_id=into_id, text=reason, detail=told)
     tx.audit("incident:merge", f"incident/{into_id}", {"gone": gone_id, "reason": reason})
-    retell(tx, into_id, key, None)
+    recount(tx, [into_id])
 
 
 def split(tx: ControlTx, incident_id: str, alert_ids: Sequence[str], reason: str) -> str:
@@ -72,6 +73,5 @@ def split(tx: ControlTx, incident_id: str, alert_ids: Sequence[str], reason: str
     for each in (incident_id, new.id):
         triage.note(tx, EntryKind.SPLIT, incident_id=each, text=reason, detail=told)
     tx.audit("incident:split", f"incident/{incident_id}", {**told, "reason": reason})
-    retell(tx, incident_id, key, None)
-    retell(tx, new.id, apart, None)
+    recount(tx, [incident_id, new.id])
     return new.id

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from watchfloor.detection.priority import Priority, weigh
-from watchfloor.detection.story import events_of, join_reasons, tell
+from watchfloor.detection.story import events_of, gist_of, join_reasons, told
 from watchfloor.model.cases import (
     Alert,
     AlertStatus,
@@ -268,9 +268,10 @@ def _incident_fields(incident: Incident, alerts: Sequence[Alert]) -> dict[str, A
     }
     if not incident.title and alerts:
         # Cut down for a viewer who may see only some of the alerts: its story is told from those alone.
-        story = tell(alerts)
+        gist = gist_of(alerts)
+        story = told(gist)
         fields |= {"title": story.title, "description": story.description, "severity": story.severity}
-        fields["priority"] = weigh(alerts, {}).score
+        fields["priority"] = weigh(gist, {}).score
     return fields
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from watchfloor import __version__
 from watchfloor.detection import reshape
-from watchfloor.detection.priority import Priority, people_of, weigh
+from watchfloor.detection.priority import Priority, weigh_alerts
 from watchfloor.model.cases import (
     Alert,
     AlertStatus,
@@ -133,7 +133,7 @@ def incident_detail(tx: ControlTx, viewer: Viewer, incident_id: str) -> Incident
         found,
         alerts,
         records,
-        weigh(alerts, people_of(tx, alerts)) if alerts else Priority(0, ()),
+        weigh_alerts(tx, alerts) if alerts else Priority(0, ()),
         containment(tx, alerts) if found.status is not IncidentStatus.REDIRECTED else (),
         with_events=everything,
     )

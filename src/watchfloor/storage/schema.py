@@ -298,7 +298,7 @@ incident = _table(
     _text("classification"),
     _text("assigned_to", nullable=True),
     _text("redirect_to", nullable=True),
-    sa.Column("correlation_key", sa.String(600), nullable=False, index=True),
+    sa.Column("correlation_key", sa.String(600), nullable=False),
     _json("entities"),
     _at("first_activity"),
     _at("last_activity"),
@@ -307,7 +307,28 @@ incident = _table(
     _text("determination", default=sa.text("'unknown'")),
     sa.Column("tags", sa.JSON, nullable=True),
     sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0"), index=True),
+    _text("first_alert", nullable=True),
+    _text("follows", nullable=True),
+    sa.Index("ix_incident_correlation_key_last_activity", "correlation_key", "last_activity"),
 )
+"""``first_alert``: null until what its alerts add up to is counted; ``follows``: the resolved one that it continues."""
+incident_tally = _table(
+    "incident_tally",
+    sa.Column("incident_id", sa.String(200), primary_key=True),
+    # Ranges of keys are read, so their order is that of code points on every engine.
+    sa.Column("key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), primary_key=True),
+    sa.Column("n", sa.Integer, nullable=False),
+)
+"""What the alerts of an incident add up to: counted facts (``tallies``)."""
+incident_agent_span = _table(
+    "incident_agent_span",
+    sa.Column("incident_id", sa.String(200), primary_key=True),
+    sa.Column("agent_id", sa.String(300), primary_key=True),
+    sa.Column("first_activity", UtcDateTime, primary_key=True, autoincrement=False),
+    _at("last_activity"),
+    _text("alert_id", nullable=True),
+)
+"""When an agent was active in an incident: spans too far apart to be joined; ``alert_id``: a span's only alert."""
 alert = _table(
     "alert",
     _id(),

@@ -61,19 +61,27 @@ def note(
 ) -> CaseEntry:
     """Add an entry to the activity log, in the name of the transaction's actor."""
     entry = CaseEntry(ordered_id("cse"), incident_id, alert_id, tx.now, tx.actor, kind, text, dict(detail or {}))
-    tx.connection.execute(
-        case_entry.insert().values(
-            id=entry.id,
-            incident_id=incident_id,
-            alert_id=alert_id,
-            at=entry.at,
-            actor=entry.actor,
-            kind=kind.value,
-            text=text,
-            detail=dict(entry.detail),
-        )
-    )
+    record(tx, [entry])
     return entry
+
+
+def record(tx: ControlTx, entries: Sequence[CaseEntry]) -> None:
+    """Add entries to the activity log, as they are."""
+    rows = [
+        {
+            "id": entry.id,
+            "incident_id": entry.incident_id,
+            "alert_id": entry.alert_id,
+            "at": entry.at,
+            "actor": entry.actor,
+            "kind": entry.kind.value,
+            "text": entry.text,
+            "detail": dict(entry.detail),
+        }
+        for entry in entries
+    ]
+    if rows:
+        tx.connection.execute(case_entry.insert(), rows)
 
 
 def entries_of_incident(tx: ControlTx, incident_id: str, *, before: str = "", limit: int = 100) -> list[CaseEntry]:
