@@ -86,7 +86,9 @@ class Step:
 
 def clean(text: object, limit: int = _LONGEST_TEXT) -> str:
     """``text`` fit to stand in a sentence: one line, no control or direction characters, at most ``limit`` long."""
-    kept = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in str(text))
+    kept = str(text)
+    if not kept.isprintable():  # most text is, and then nothing of it is in category C
+        kept = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in kept)
     kept = " ".join(kept.split())
     return kept if len(kept) <= limit else kept[: limit - 1] + "…"
 
