@@ -57,6 +57,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("rules-faults", "Everything that is wrong with a rule is told at once: file, place, line and column of its query."),
     Claim("rules-once", "Order, cut, replays, lateness, crashes and second servers change no alert of a rule: none lost, none twice."),
     Claim("rules-alone", "A rule that fails or costs too much delays no other, and is switched off with an alert."),
+    Claim("rules-custom", "Operators write rules through the API; they are checked, audited and run as those of the product."),
+    Claim("rules-backtest", "A rule is tried over stored days before it is enabled, with progress and cancel, and stores nothing."),
     Claim("rules-suppressed", "A suppressed alert is kept and resolved with the reason, and opens no incident."),
     # -- provenance -----------------------------------------------------------------------------------------------
     Claim("provenance-untraced", "A destination that only running text of a tool ever named is refused before the call goes out."),

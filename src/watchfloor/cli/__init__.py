@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "kql": ("watchfloor.cli.kql:kql", "Run and check hunting queries."),
     "import": ("watchfloor.cli.import_:import_", "Make a manifest of other platforms' agent files."),
     "export": ("watchfloor.cli.export:export", "Write a table and period to a file: Parquet, JSON lines or OCSF."),
+    "rules": ("watchfloor.cli.rules:rules", "List, test, write and backtest detection rules."),
     "policy": ("watchfloor.cli.policy:policy", "Check and test policies."),
     "copilot-studio": ("watchfloor.cli.copilot_studio:copilot_studio", "Connect Copilot Studio's threat detection."),
     "guard": ("watchfloor.cli.guard:guard", "Score texts with the guard's detectors."),

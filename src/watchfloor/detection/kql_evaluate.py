@@ -146,6 +146,13 @@ class Evaluator:
             note = f"More than {MOST_ALERTS} alerts; the first {MOST_ALERTS} were raised."
         return Found(tuple(drafts[:MOST_ALERTS]), len(rows), note)
 
+    def over(self, prepared: Prepared, start: datetime, end: datetime) -> Found:
+        """What a near-real-time rule would have found in what happened from ``start`` to ``end``: whole bins of it."""
+        asked = f"{_open(prepared.rule.query)}\n| sort by Timestamp asc, ReportId asc\n| take {MOST_ROWS + 1}"
+        rows = self._rows(asked, since=start, until=end)
+        note = f"More than {MOST_ROWS} rows from {start:%Y-%m-%d %H:%M} on." if len(rows) > MOST_ROWS else ""
+        return Found(tuple(self._drafts(prepared.rule, rows[:MOST_ROWS], end)), min(len(rows), MOST_ROWS), note)
+
     def oldest_after(self, table: str, part: Slice) -> datetime | None:
         """When the first of the slice's rows happened, however late it arrived."""
         found = self._rows(f"{table} | summarize Oldest = min(Timestamp)", scope=self._within(part))

@@ -37,6 +37,7 @@ from watchfloor.portal import (
     pipeline,
     policies,
     problems,
+    rules,
     setup,
     sightings,
     sources,
@@ -58,7 +59,8 @@ _ROUTERS: Final = (
     health.router, auth.router, admin.router, users.router, incidents.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
     graph_cases.router, incident_graph.router, blast_radius.router, sources.router, sightings.router, pipeline.router,
-    operators.router, setup.router, pages.router, incident_pages.router, action_pages.router,
+    operators.router, setup.router, rules.router, rules.suppressing,
+    pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 

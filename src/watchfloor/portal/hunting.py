@@ -236,7 +236,7 @@ async def run_query(
     limits = Limits(timeout_seconds=body.timeout_seconds, max_rows=body.max_rows)
     asked = request_for(deps, viewer, body.query, door="api", timespan=body.timespan, limits=limits)
     if not body.wait:
-        return _view(deps.hunts.start(asked, viewer.id))
+        return run_view(deps.hunts.start(asked, viewer.id))
     return await answered(asked, request, viewer, deps, lambda run: _rows(run, request, 0, body.max_rows))
 
 
@@ -259,13 +259,13 @@ async def answered(
 @router.get("/runs", summary="My runs")
 def list_runs(viewer: Annotated[Viewer, permit(Permission.HUNT_RUN)], deps: Deps) -> Runs:
     """Those that run, and those whose results are still kept."""
-    return Runs(items=[_view(run) for run in deps.hunts.of(viewer.id)])
+    return Runs(items=[run_view(run) for run in deps.hunts.of(viewer.id)])
 
 
 @router.get("/runs/{run_id}", summary="How a run fares")
 def read_run(run_id: str, viewer: Annotated[Viewer, permit(Permission.HUNT_RUN)], deps: Deps) -> RunView:
     """Its state and progress."""
-    return _view(deps.hunts.find(run_id, viewer.id))
+    return run_view(deps.hunts.find(run_id, viewer.id))
 
 
 @router.get("/runs/{run_id}/rows", summary="Rows of a run, page by page", response_model=ResultView)
@@ -290,7 +290,7 @@ def cancel_run(run_id: str, viewer: Annotated[Viewer, permit(Permission.HUNT_RUN
     run = deps.hunts.cancel(run_id, viewer.id)
     with suppress(TimeoutError):
         run.ended.result(2.0)
-    return _view(run)
+    return run_view(run)
 
 
 @router.post("/check", summary="Check a query without running it")
@@ -335,7 +335,7 @@ def read_schema(viewer: Annotated[Viewer, permit(Permission.HUNT_RUN)], deps: De
     return SchemaView(tables=tables, lists=named, functions=hunting.completion())
 
 
-def _view(run: Run) -> RunView:
+def run_view(run: Run) -> RunView:
     return RunView(
         id=run.id,
         state=run.state.value,

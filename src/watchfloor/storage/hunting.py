@@ -73,6 +73,10 @@ class Request:
         """The share of the step that runs that is done, 0 to 1; None while nobody knows."""
         return self.ticket.progress()
 
+    def answered_by(self, hunter: Hunter) -> Hunted:
+        """Its answer. Requests of other kinds ask more than one question, or make something of the rows."""
+        return hunter.hunt(self)
+
     @property
     def loggable(self) -> str:
         """The text, with the strings masked that its author marked as secret (``h"..."``)."""

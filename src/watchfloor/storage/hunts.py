@@ -153,7 +153,7 @@ class Hunts:
     def _hunt(self, run: Run) -> None:
         run.is_running, run.began = True, time.monotonic()
         try:
-            hunted = self._hunter.hunt(run.request)
+            hunted = run.request.answered_by(self._hunter)
         except Cancelled as error:
             self._end(run, State.CANCELLED, error=error)
         except WatchfloorError as error:
