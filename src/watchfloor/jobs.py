@@ -28,7 +28,7 @@ from watchfloor.detection.runner import Detector
 from watchfloor.identity import keys
 from watchfloor.identity.providers import KeySets
 from watchfloor.model.errors import WatchfloorError
-from watchfloor.registry import pinning, policies, sightings, snapshots
+from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
 from watchfloor.response import holds
 from watchfloor.response.hold_events import publish_hold_events
 from watchfloor.storage import people
@@ -167,6 +167,11 @@ def publish_inventory(context: JobContext) -> None:
     snapshots.publish_inventory(context.control, context.log, context.tenant, context.now())
 
 
+def publish_exposure(context: JobContext) -> None:
+    """Write down what leads to what, as far as it changed, so that it can be hunted in."""
+    exposure_tables.publish_exposure(context.control, context.log, context.tenant, context.now())
+
+
 def publish_alerts(context: JobContext) -> None:
     """Write down every alert that is new or changed, so that it can be hunted in."""
     publish_changed_alerts(context.control, context.log, context.tenant, context.now())
@@ -224,6 +229,7 @@ JOBS: Final = (
     Job(watch_tools, 60),
     Job(watch_sightings, 5),
     Job(publish_inventory, 15),
+    Job(publish_exposure, 30),
     Job(publish_alerts, 2),
     Job(stream_events, 5),
     Job(refresh_identity_keys, 30),

@@ -336,10 +336,10 @@ class _Count:
 class _Thing:
     """A node, or an edge, as it is put together."""
 
-    __slots__ = ("alerts", "entity", "is_context", "kind", "label", "on_path", "role", "severity", "total")
+    __slots__ = ("alerts", "entity", "is_context", "key", "kind", "label", "on_path", "role", "severity", "total")
 
-    def __init__(self, kind: NodeKind | None = None, entity: str = "", label: str = "") -> None:
-        self.kind, self.entity, self.label = kind, entity, label
+    def __init__(self, key: str = "", kind: NodeKind = NodeKind.ALERT, entity: str = "", label: str = "") -> None:
+        self.key, self.kind, self.entity, self.label = key, kind, entity, label
         self.is_context = self.on_path = False
         self.role: EntityRole | None = None
         self.severity: Severity | None = None
@@ -363,21 +363,27 @@ class _Draft:
     def __init__(self, around: Surroundings) -> None:
         self.around = around
         self.nodes: dict[str, _Thing] = {}
+        self.things: dict[tuple[NodeKind, str], _Thing] = {}
         self.edges: dict[tuple[str, Relation, str], _Thing] = {}
         self.ways: dict[tuple[str, tuple[str, ...]], _Count] = {}
         self.counted: set[str] = set()
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 
-    def node(self, kind: NodeKind, id_: str, label: str = "", *, is_context: bool = False) -> str:
-        key = node_id(kind, id_)
-        known = self.nodes.get(key)
+    def thing(self, kind: NodeKind, id_: str, label: str = "") -> _Thing:
+        """The node of this kind and id; a new one gets the label."""
+        known = self.things.get((kind, id_))
         if known is None:
-            known = self.nodes[key] = _Thing(kind, id_, clean(self._label(kind, id_, label)))
-            known.is_context = is_context
-        elif not is_context:
-            known.is_context = False
-        return key
+            key = node_id(kind, id_)
+            known = _Thing(key, kind, id_, clean(self._label(kind, id_, label)))
+            self.things[kind, id_] = self.nodes[key] = known
+        return known
+
+    def node(self, kind: NodeKind, id_: str, label: str = "", *, is_context: bool = False) -> str:
+        is_known = (kind, id_) in self.things
+        thing = self.thing(kind, id_, label)
+        thing.is_context = is_context and (thing.is_context or not is_known)
+        return thing.key
 
     def _label(self, kind: NodeKind, id_: str, label: str) -> str:
         if kind is NodeKind.AGENT and id_ in self.around.agents:
@@ -427,41 +433,42 @@ class _Draft:
     def _add_event(
         self, alert: Alert, card: str, event: Event, entities: Mapping[tuple[EntityKind, str], Entity], is_grave: bool
     ) -> None:
-        is_new = event.id not in self.counted  # an event of several alerts is one event
+        tally = _NOTHING if event.id in self.counted else event.tally  # an event of several alerts is one event
         self.counted.add(event.id)
-        keys: dict[NodeKind, str] = {}
-        for kind, id_ in (
-            (EntityKind.ADDRESS, event.address),
-            (EntityKind.SESSION, event.session),
-            (EntityKind.USER, event.user),
-            (EntityKind.AGENT, event.agent),
-            (EntityKind.TOOL, f"{event.server}/{event.tool}" if event.tool else ""),
-            (EntityKind.SERVER, event.server),
+        found: dict[NodeKind, _Thing] = {}
+        for kind, entity_kind, id_ in (
+            (NodeKind.ADDRESS, EntityKind.ADDRESS, event.address),
+            (NodeKind.SESSION, EntityKind.SESSION, event.session),
+            (NodeKind.USER, EntityKind.USER, event.user),
+            (NodeKind.AGENT, EntityKind.AGENT, event.agent),
+            (NodeKind.TOOL, EntityKind.TOOL, f"{event.server}/{event.tool}" if event.tool else ""),
+            (NodeKind.SERVER, EntityKind.SERVER, event.server),
         ):
             if id_:
-                entity = entities.get((kind, id_))
-                key = keys[_KINDS[kind]] = self.node(_KINDS[kind], id_, entity.name if entity else "")
-                node = self.nodes[key]
-                node.involve(alert, entity.role if entity else None, is_grave)
-                if is_new:
-                    node.total.add(event.tally)
+                thing = self.things.get((kind, id_))
+                if thing is None or alert.id not in thing.alerts:
+                    entity = entities.get((entity_kind, id_))
+                    thing = self.thing(kind, id_, entity.name if entity else "")
+                    thing.involve(alert, entity.role if entity else None, is_grave)
+                thing.total.add(tally)
+                found[kind] = thing
         for source, relation, target in _STEPS:
-            if source in keys and target in keys:
+            if source in found and target in found:
                 # Who called from where is part of the way; that a server hosts a tool is not.
                 on_path = is_grave and relation is not Relation.HOSTS
-                edge = self.edge(keys[source], relation, keys[target], on_path)
-                if is_new:
-                    edge.total.add(event.tally)
-        if NodeKind.USER not in keys and NodeKind.AGENT in keys and NodeKind.ADDRESS in keys:
-            edge = self.edge(keys[NodeKind.AGENT], Relation.CALLED_FROM, keys[NodeKind.ADDRESS], is_grave)
-            if is_new:
-                edge.total.add(event.tally)
-        touched = next((keys[k] for k in _RAISING if k in keys), None)
+                self.edge(found[source].key, relation, found[target].key, on_path).total.add(tally)
+        if NodeKind.USER not in found and NodeKind.AGENT in found and NodeKind.ADDRESS in found:
+            agent, address = found[NodeKind.AGENT].key, found[NodeKind.ADDRESS].key
+            self.edge(agent, Relation.CALLED_FROM, address, is_grave).total.add(tally)
+        touched = next((found[k].key for k in _RAISING if k in found), None)
         if touched:
             self.edge(touched, Relation.RAISED, card, is_grave).total.add(event.tally)
         if is_grave:
-            way = (*(keys[k] for k in _WAY if k in keys), card)
-            self.ways.setdefault((alert.id, way), _Count()).add(event.tally)
+            way = (*(found[k].key for k in _WAY if k in found), card)
+            total = self.ways.get((alert.id, way))
+            if total is None:
+                total = self.ways[alert.id, way] = _Count()
+            total.add(event.tally)
 
     def _relate(self, card: str, entities: Sequence[Entity], own: Tally, is_grave: bool) -> None:
         """Relations of an alert of which no event is shown: only those that can be meant in one way."""
@@ -512,7 +519,6 @@ class _Draft:
         nodes = {}
         for key in sorted(self.nodes):
             n = self.nodes[key]
-            assert n.kind is not None
             nodes[key] = Node(
                 key, n.kind, n.entity, n.label, n.total.finish(), n.severity, n.role, len(n.alerts), n.on_path,
                 n.is_context,
@@ -535,6 +541,7 @@ def _first(item: tuple[tuple[str, Relation, str], _Thing]) -> tuple[str, Relatio
     return item[0]
 
 
+_NOTHING: Final = Tally()
 _RANKS: Final = {severity: severity.rank for severity in Severity}
 _GRAVITY: Final = (EntityRole.RELATED, EntityRole.IMPACTED, EntityRole.SUSPECTED)
 _STEPS: Final = (

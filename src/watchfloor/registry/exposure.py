@@ -147,6 +147,7 @@ class Exposure:
 
     def __init__(self, holdings: Holdings) -> None:
         self.holdings = holdings
+        self._made: dict[str, Thing] = {}
         self._tools: defaultdict[str, dict[str, Tool]] = defaultdict(dict)
         for tool in holdings.tools:
             self._tools[tool.server_id][tool.name] = tool
@@ -237,8 +238,11 @@ class Exposure:
 
     def thing(self, id_: str) -> Thing:
         """The thing of this id, as far as anything is known of it."""
-        kind, _, key = id_.partition(":")
-        return _MAKERS[ThingKind(kind)](self, id_, key)
+        known = self._made.get(id_)
+        if known is None:
+            kind, _, key = id_.partition(":")
+            known = self._made[id_] = _MAKERS[ThingKind(kind)](self, id_, key)
+        return known
 
     def _user(self, id_: str, key: str) -> Thing:
         user = self.holdings.users.get(key)

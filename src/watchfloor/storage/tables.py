@@ -10,6 +10,7 @@ from typing import Final
 from watchfloor.storage.table_shape import SCHEMA_VERSION, TIMESTAMP, Column, Table
 from watchfloor.storage.tables_activity import AGENT_ACTIVITY, AGENT_CONTENT, PIPELINE_HEALTH, TELEMETRY_REJECTS
 from watchfloor.storage.tables_cases import ALERT_EVIDENCE, ALERT_INFO
+from watchfloor.storage.tables_exposure import EXPOSURE_SNAPSHOTS
 from watchfloor.storage.tables_inventory import AGENTS_INFO, AI_AGENTS_INFO, IDENTITY_INFO
 
 __all__ = ["AGENT_ACTIVITY", "AGENT_CONTENT", "SCHEMA_VERSION", "TABLES", "TIMESTAMP", "Column", "Table"]
@@ -22,6 +23,7 @@ TABLES: Final[dict[str, Table]] = {
         AGENTS_INFO,
         AI_AGENTS_INFO,
         IDENTITY_INFO,
+        EXPOSURE_SNAPSHOTS,
         ALERT_INFO,
         ALERT_EVIDENCE,
         TELEMETRY_REJECTS,
