@@ -177,3 +177,14 @@ def test_alerts_of_a_rule_about_somebody_are_suppressed_until_then(house: House)
     house.jobs.run_now("run_rules")
     assert sorted(a["status"] for a in _alerts(house, "blocked")) == ["new", "resolved"]
     assert house.client(Role.SOC_OPERATOR).post("/api/suppressions", json=body).status_code == 403
+
+
+def test_metrics_tell_what_rules_cost_all_together_and_name_none(house: House) -> None:
+    house.client(Role.SECURITY_ADMIN).post("/api/rules", json=RULE)
+    house.stores.arrive({"reason": "policy"})
+    house.jobs.run_now("run_rules")
+    text = house.stranger().get("/metrics").text
+    assert 'watchfloor_rules{enabled="no"} 0' in text
+    seconds = next(line for line in text.splitlines() if line.startswith("watchfloor_rule_seconds_total "))
+    assert float(seconds.split()[1]) > 0
+    assert "blocked" not in text.replace("agent_blocked", "")

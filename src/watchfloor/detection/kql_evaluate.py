@@ -21,6 +21,7 @@ from watchfloor.detection.evaluate import capped, event, listed, when
 from watchfloor.detection.kql_rule import TEXTS, KqlRule, Prepared
 from watchfloor.detection.steps import COLUMNS, Step, clean, read_all
 from watchfloor.model.cases import AlertDraft, Entity, EntityKind
+from watchfloor.model.errors import InputError, PastLimit
 from watchfloor.model.verdicts import Severity
 from watchfloor.storage.activity import literal
 from watchfloor.storage.compiler import ticks
@@ -88,15 +89,24 @@ class Evaluator:
         (found,) = self._rows(f"{table}{where} | summarize Last = max(IngestSeq)")
         return int(found["Last"] or 0)
 
-    def touched(self, rules: Sequence[Prepared], part: Slice) -> list[Prepared]:
-        """Those of ``rules`` (all of one table) whose first conditions a row of the slice meets: one scan for all."""
+    def look(self, rules: Sequence[Prepared], after: int, most: int) -> tuple[Slice, list[Prepared]]:
+        """The next slice of the one table of ``rules``, and those whose first conditions a row of it meets.
+
+        One scan for all of them, where no more than ``most`` rows wait.
+        """
+        table = rules[0].table
         fused = [rule for rule in rules if rule.condition]
-        if len(fused) < 2:
-            return list(rules)
-        columns = ", ".join(f"R{n} = countif({rule.condition})" for n, rule in enumerate(fused))
-        (found,) = self._rows(f"{fused[0].table} | summarize {columns}", scope=self._within(part))
+        columns = "".join(f", R{n} = countif({rule.condition})" for n, rule in enumerate(fused))
+        asked = f"{table} | summarize N = count(), Last = max(IngestSeq){columns}"
+        try:
+            (found,) = self._rows(asked, scope=replace(self.scope, after=after))
+        except (InputError, PastLimit):  # together they are too much: each for itself, then
+            return self.next_slice(table, after, most), list(rules)
+        if found["N"] > most:
+            return self.next_slice(table, after, most), list(rules)
         hit = {rule.rule.id for n, rule in enumerate(fused) if found[f"R{n}"]}
-        return [rule for rule in rules if not rule.condition or rule.rule.id in hit]
+        touched = [rule for rule in rules if not rule.condition or rule.rule.id in hit]
+        return Slice(after, int(found["Last"] or after), int(found["N"])), touched
 
     def near_real_time(self, prepared: Prepared, part: Slice) -> Found:
         """The alerts that rows of the slice belong to, each made from all rows of its span of time up to there."""

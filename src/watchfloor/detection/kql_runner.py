@@ -169,20 +169,16 @@ class KqlDetector:
         for prepared, state in ready:
             groups[prepared.table, state.position].append((prepared, state))
         outcomes: list[Outcome] = []
-        for (table, position), members in groups.items():
-            part = self._evaluator.next_slice(table, position, self._slice_rows)
+        for (_, position), members in groups.items():
+            watch = Stopwatch()
+            part, touched = self._evaluator.look([p for p, _ in members], position, self._slice_rows)
             if part.count:
-                outcomes += self._slice(members, part)
+                outcomes += self._slice(members, part, {p.rule.id for p in touched}, watch.milliseconds / len(members))
         return outcomes
 
-    def _slice(self, members: Sequence[tuple[Prepared, RuleState]], part: Slice) -> list[Outcome]:
-        watch = Stopwatch()
-        everybody = [prepared for prepared, _ in members]
-        try:
-            touched = {p.rule.id for p in self._evaluator.touched(everybody, part)}
-        except (InputError, PastLimit):
-            touched = {p.rule.id for p in everybody}  # together they are too much: each for itself, then
-        share = watch.milliseconds / len(members)
+    def _slice(
+        self, members: Sequence[tuple[Prepared, RuleState]], part: Slice, touched: set[str], share: float
+    ) -> list[Outcome]:
         outcomes = []
         for prepared, state in members:
 
@@ -280,7 +276,8 @@ class KqlDetector:
     def _store(self, outcomes: Sequence[Outcome]) -> Report:
         raised = 0
         with self._control.tx(ACTOR, audited=False) as tx:
-            moved = [o for o in outcomes if rules.move(tx, o.before, o.after)]
+            done = rules.move(tx, [(o.before, o.after) for o in outcomes])
+            moved = [o for o in outcomes if o.prepared.rule.id in done]
             drafts = [draft for o in moved for draft in o.found.drafts]
             kept = keep(tx, drafts, "rules/" + ",".join(sorted({d.rule_id for d in drafts}))[:500])
             raised = len(kept.raised)

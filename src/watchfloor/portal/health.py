@@ -20,6 +20,7 @@ from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import PUBLIC, Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.storage import rules
 
 router = APIRouter(tags=["health"])
 
@@ -69,6 +70,26 @@ class Readiness(BaseModel):
 
     ready: bool
     checks: list[Check]
+
+
+def _rule_lines(deps: PortalDeps) -> Iterator[str]:
+    """What rules in KQL cost, all together; rule by rule it is at ``/api/rules``, for who is signed in."""
+    try:
+        with deps.control.read() as tx:
+            known = list(rules.states(tx).values())
+    except WatchfloorError:
+        return
+    on = sum(state.is_enabled for state in known)
+    yield "# HELP watchfloor_rules Detection rules in KQL, by whether they are switched on."
+    yield "# TYPE watchfloor_rules gauge"
+    yield f'watchfloor_rules{{enabled="yes"}} {on}'
+    yield f'watchfloor_rules{{enabled="no"}} {len(known) - on}'
+    yield "# HELP watchfloor_rule_runs_total Runs of detection rules in KQL."
+    yield "# TYPE watchfloor_rule_runs_total counter"
+    yield f"watchfloor_rule_runs_total {sum(state.runs for state in known)}"
+    yield "# HELP watchfloor_rule_seconds_total Time spent on them."
+    yield "# TYPE watchfloor_rule_seconds_total counter"
+    yield f"watchfloor_rule_seconds_total {sum(state.total_ms for state in known) / 1000:.6f}"
 
 
 def _check(name: str, question: Any) -> Check:
@@ -138,4 +159,5 @@ def metrics(request: Request, deps: Deps) -> Response:
     for job in deps.jobs():
         lines.append(f'watchfloor_job_runs_total{{job="{job.name}",result="ok"}} {job.runs - job.failures}')
         lines.append(f'watchfloor_job_runs_total{{job="{job.name}",result="failed"}} {job.failures}')
+    lines += _rule_lines(deps)
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")

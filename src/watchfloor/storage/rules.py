@@ -6,7 +6,7 @@ rule means: bodies are checked before they come here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -95,22 +95,26 @@ def begin(tx: ControlTx, state: RuleState) -> None:
     tx.connection.execute(rule_state.insert().values(**_values(state), rule_id=state.rule_id))
 
 
-def move(tx: ControlTx, before: RuleState, after: RuleState) -> bool:
-    """Store ``after`` if the rule still stands where ``before`` says; False if somebody else moved or changed it.
+def move(tx: ControlTx, steps: Sequence[tuple[RuleState, RuleState]]) -> set[str]:
+    """Store the second state of each pair whose rule still stands where the first says; the rules that moved.
 
-    Called in the transaction that stores what was found: both happen, or neither does.
+    Called in the transaction that stores what was found: both happen, or neither does. One that somebody else has moved
+    or switched meanwhile stays as they left it.
     """
-    done = tx.connection.execute(
-        rule_state.update()
-        .where(
-            rule_state.c.rule_id == before.rule_id,
-            rule_state.c.position == before.position,
-            rule_state.c.seen == before.seen,
-            rule_state.c.is_enabled == before.is_enabled,
+    wanted = {before.rule_id for before, _ in steps}
+    query = sa.select(rule_state).where(rule_state.c.rule_id.in_(wanted)).with_for_update()
+    known = {row.rule_id: (row.position, row.seen, row.is_enabled) for row in tx.connection.execute(query)}
+    fresh = [(b, a) for b, a in steps if known.get(b.rule_id) == (b.position, b.seen, b.is_enabled)]
+    if fresh:
+        names = {f"to_{name}": name for name in _values(fresh[0][1])}
+        update = (
+            rule_state.update()
+            .where(rule_state.c.rule_id == sa.bindparam("of"))
+            .values({name: sa.bindparam(bound) for bound, name in names.items()})
         )
-        .values(**_values(after))
-    )
-    return done.rowcount == 1
+        rows = [{"of": b.rule_id, **{f"to_{n}": v for n, v in _values(a).items()}} for b, a in fresh]
+        tx.connection.execute(update, rows)
+    return {before.rule_id for before, _ in fresh}
 
 
 def set_enabled(tx: ControlTx, rule_id: str, enabled: bool, reason: str, position: int | None = None) -> None:
