@@ -27,6 +27,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from bench.events import machine, percentile, seconds
+from watchfloor.app import settle_memory
 from watchfloor.identity import operators
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.passwords import Passwords
@@ -215,6 +216,8 @@ def measure(folder: Path, rounds: int) -> list[Result]:
         company(control)
         incident_id = incident(control)
         client = TestClient(app, base_url=URL, headers={"authorization": f"Bearer {token}"})
+
+        settle_memory()  # as the server does before its first answer
 
         def alerts() -> object:
             with control.read() as tx:

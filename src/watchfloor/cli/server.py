@@ -31,13 +31,14 @@ def server(config: Path | None, **overrides: Any) -> None:
     import uvicorn
     from fastapi import FastAPI
 
-    from watchfloor.app import build_server
+    from watchfloor.app import build_server, settle_memory
 
     parts = build_server(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts.start()
+        settle_memory()
         yield
 
     parts.portal.router.lifespan_context = lifespan

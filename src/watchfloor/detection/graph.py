@@ -227,7 +227,13 @@ class Event:
     tool: str
     address: str
     session: str
-    tally: Tally
+    stopped: bool
+    let_out: bool
+
+    @property
+    def tally(self) -> Tally:
+        """The event alone."""
+        return Tally(1, int(self.stopped), int(self.let_out), self.at, self.at)
 
 
 def events_of(alert: Alert) -> list[Event]:
@@ -249,7 +255,8 @@ def _event(alert: Alert, raw: Mapping[str, Any]) -> Event:
         tool=raw.get("tool", ""),
         address=raw.get("address", ""),
         session=raw.get("session", ""),
-        tally=Tally(1, int(stopped), int(let_out), at, at),
+        stopped=stopped,
+        let_out=let_out,
     )
 
 
@@ -333,10 +340,30 @@ class _Count:
         return Tally(self.count, self.blocked, self.let_out, self.first, self.last)
 
 
+def _tally(events: Sequence[Event]) -> Tally:
+    if not events:
+        return Tally()
+    times = [e.at for e in events]
+    stopped, let_out = sum(e.stopped for e in events), sum(e.let_out for e in events)
+    return Tally(len(events), stopped, let_out, min(times), max(times))
+
+
 class _Thing:
     """A node, or an edge, as it is put together."""
 
-    __slots__ = ("alerts", "entity", "is_context", "key", "kind", "label", "on_path", "role", "severity", "total")
+    __slots__ = (
+        "alerts",
+        "entity",
+        "events",
+        "is_context",
+        "key",
+        "kind",
+        "label",
+        "on_path",
+        "role",
+        "severity",
+        "total",
+    )
 
     def __init__(self, key: str = "", kind: NodeKind = NodeKind.ALERT, entity: str = "", label: str = "") -> None:
         self.key, self.kind, self.entity, self.label = key, kind, entity, label
@@ -344,7 +371,13 @@ class _Thing:
         self.role: EntityRole | None = None
         self.severity: Severity | None = None
         self.alerts: set[str] = set()
+        self.events: list[Event] = []
         self.total = _Count()
+
+    def finish(self) -> Tally:
+        """Everything that was counted."""
+        self.total.add(_tally(self.events))
+        return self.total.finish()
 
     def involve(self, alert: Alert, role: EntityRole | None, on_path: bool) -> None:
         """It plays a part in the alert."""
@@ -365,7 +398,7 @@ class _Draft:
         self.nodes: dict[str, _Thing] = {}
         self.things: dict[tuple[NodeKind, str], _Thing] = {}
         self.edges: dict[tuple[str, Relation, str], _Thing] = {}
-        self.ways: dict[tuple[str, tuple[str, ...]], _Count] = {}
+        self.ways: dict[tuple[str, tuple[str, ...]], list[Event]] = {}
         self.counted: set[str] = set()
 
     # -- pieces ---------------------------------------------------------------------------------------------------
@@ -433,7 +466,7 @@ class _Draft:
     def _add_event(
         self, alert: Alert, card: str, event: Event, entities: Mapping[tuple[EntityKind, str], Entity], is_grave: bool
     ) -> None:
-        tally = _NOTHING if event.id in self.counted else event.tally  # an event of several alerts is one event
+        is_new = event.id not in self.counted  # an event of several alerts is one event
         self.counted.add(event.id)
         found: dict[NodeKind, _Thing] = {}
         for kind, entity_kind, id_ in (
@@ -450,25 +483,27 @@ class _Draft:
                     entity = entities.get((entity_kind, id_))
                     thing = self.thing(kind, id_, entity.name if entity else "")
                     thing.involve(alert, entity.role if entity else None, is_grave)
-                thing.total.add(tally)
+                if is_new:
+                    thing.events.append(event)
                 found[kind] = thing
         for source, relation, target in _STEPS:
             if source in found and target in found:
                 # Who called from where is part of the way; that a server hosts a tool is not.
                 on_path = is_grave and relation is not Relation.HOSTS
-                self.edge(found[source].key, relation, found[target].key, on_path).total.add(tally)
+                edge = self.edge(found[source].key, relation, found[target].key, on_path)
+                if is_new:
+                    edge.events.append(event)
         if NodeKind.USER not in found and NodeKind.AGENT in found and NodeKind.ADDRESS in found:
             agent, address = found[NodeKind.AGENT].key, found[NodeKind.ADDRESS].key
-            self.edge(agent, Relation.CALLED_FROM, address, is_grave).total.add(tally)
+            edge = self.edge(agent, Relation.CALLED_FROM, address, is_grave)
+            if is_new:
+                edge.events.append(event)
         touched = next((found[k].key for k in _RAISING if k in found), None)
         if touched:
-            self.edge(touched, Relation.RAISED, card, is_grave).total.add(event.tally)
+            self.edge(touched, Relation.RAISED, card, is_grave).events.append(event)
         if is_grave:
             way = (*(found[k].key for k in _WAY if k in found), card)
-            total = self.ways.get((alert.id, way))
-            if total is None:
-                total = self.ways[alert.id, way] = _Count()
-            total.add(event.tally)
+            self.ways.setdefault((alert.id, way), []).append(event)
 
     def _relate(self, card: str, entities: Sequence[Entity], own: Tally, is_grave: bool) -> None:
         """Relations of an alert of which no event is shown: only those that can be meant in one way."""
@@ -520,17 +555,17 @@ class _Draft:
         for key in sorted(self.nodes):
             n = self.nodes[key]
             nodes[key] = Node(
-                key, n.kind, n.entity, n.label, n.total.finish(), n.severity, n.role, len(n.alerts), n.on_path,
+                key, n.kind, n.entity, n.label, n.finish(), n.severity, n.role, len(n.alerts), n.on_path,
                 n.is_context,
             )  # fmt: skip
-        edges = tuple(Edge(*key, e.total.finish(), e.on_path) for key, e in sorted(self.edges.items(), key=_first))
+        edges = tuple(Edge(*key, e.finish(), e.on_path) for key, e in sorted(self.edges.items(), key=_first))
         # There may be thousands of ways, of which few are told: ranked before anything is made of them.
         ranked = nsmallest(
             _MOST_PATHS,
             self.ways.items(),
-            key=lambda item: (-_RANKS[self._severity(item[0][1])], -item[1].count, item[0][1]),
+            key=lambda item: (-_RANKS[self._severity(item[0][1])], -len(item[1]), item[0][1]),
         )
-        paths = tuple(Path(alert, self._severity(way), way, total.finish()) for (alert, way), total in ranked)
+        paths = tuple(Path(alert, self._severity(way), way, _tally(events)) for (alert, way), events in ranked)
         return Graph(nodes, edges, paths)
 
     def _severity(self, way: tuple[str, ...]) -> Severity:
@@ -541,7 +576,6 @@ def _first(item: tuple[tuple[str, Relation, str], _Thing]) -> tuple[str, Relatio
     return item[0]
 
 
-_NOTHING: Final = Tally()
 _RANKS: Final = {severity: severity.rank for severity in Severity}
 _GRAVITY: Final = (EntityRole.RELATED, EntityRole.IMPACTED, EntityRole.SUSPECTED)
 _STEPS: Final = (
