@@ -131,6 +131,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("incident-graph-groups", "Grouping an incident's graph loses no node: each is shown or counted, and opened by pages."),
     Claim("blast-radius", "Blast radius follows bindings, hand-overs, child agents, sharing and stored credentials to what they reach."),
     Claim("exposure-kql", "ExposureGraphNodes and ExposureGraphEdges hold exactly what the blast radius walks over, now."),
+    Claim("incidents-any-order", "The same events give the same alerts and incidents, in any order, late or doubled."),
     Claim("runner-killed", "A runner that is killed at any moment loses no alert and raises none twice."),
     Claim("incident-containment", "An incident warns until those that it is about are really contained."),
     Claim("case-file", "An incident is handed on as signed evidence that anybody can check offline."),
