@@ -41,7 +41,7 @@ class Backtest(Request):
     days: int = 7
     end: datetime = field(default_factory=lambda: datetime.now(UTC))
     done: int = field(default=0, init=False)
-    notes: list[str] = field(default_factory=list, init=False)
+    _notes: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= MOST_DAYS:
@@ -49,6 +49,11 @@ class Backtest(Request):
         if len(self._spans()) > MOST_SPANS:
             message = f"{self.days} days are {len(self._spans())} runs; at most {MOST_SPANS} are tried."
             raise InputError(message, where="days", remedy="Ask for fewer days, or a lower frequency.")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where the rule was cut short."""
+        return tuple(self._notes)
 
     def progress(self) -> float | None:
         """The share of spans that is done."""
@@ -68,8 +73,8 @@ class Backtest(Request):
                 kept = found.get(draft.dedup_key)
                 if kept is None or kept.detail["count"] < draft.detail["count"]:
                     found[draft.dedup_key] = draft
-            if run.note and run.note not in self.notes:
-                self.notes.append(run.note)
+            if run.note and run.note not in self._notes:
+                self._notes.append(run.note)
             self.done += 1
         ordered = sorted(found.values(), key=lambda d: (d.first_activity, d.dedup_key))[:MOST_ALERTS]
         return Hunted(_COLUMNS, (_batch(ordered),), self.prepared.tables)

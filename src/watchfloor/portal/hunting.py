@@ -50,7 +50,8 @@ class ColumnView(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run. ``progress``: the share done, 0 to 1, null where it is not known. ``rows`` is known at the end."""
+    """A run. ``progress``: the share done, 0 to 1, null where it is not known. ``rows`` and ``notes`` (what there is to
+    say besides) are known at the end."""
 
     id: str
     state: str
@@ -59,6 +60,7 @@ class RunView(BaseModel):
     progress: float | None
     rows: int | None = None
     error: str | None = None
+    notes: list[str] = []
 
 
 class Runs(BaseModel):
@@ -344,6 +346,7 @@ def run_view(run: Run) -> RunView:
         progress=run.progress,
         rows=run.hunted.rows if run.is_over and run.hunted else None,
         error=str(run.error) if run.is_over and run.error else None,
+        notes=list(run.request.notes) if run.is_over else [],
     )
 
 

@@ -6,22 +6,26 @@ recorded decision can be replayed.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from watchfloor.guard.policy import check_policy
 from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps
+from watchfloor.portal.hunting import RunView, run_view, scope_of
 from watchfloor.portal.views import Page, PolicyView, policy_view
 from watchfloor.registry import policies as registry_policies
+from watchfloor.registry.policy_trial import MOST_DAYS, PolicyTrial, candidate_set
 from watchfloor.storage import policies
+from watchfloor.storage.ports import Limits
 
 router = APIRouter(prefix="/api/policies", tags=["policies"])
 
+_SECONDS: Final = 3600.0
 PolicyBody = Annotated[dict[str, Any], Body(description="The policy, as its YAML file would say it.")]
 
 
@@ -38,6 +42,16 @@ class CheckView(BaseModel):
 
     ok: bool
     problems: list[ProblemView]
+
+
+class BacktestBody(BaseModel):
+    """Policies to try beside those in force (or in place of those of the same id), which to leave out, how far back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policies: list[dict[str, Any]] = Field(default=[], max_length=500)
+    without: list[str] = Field(default=[], max_length=500)
+    days: int = Field(default=7, ge=1, le=MOST_DAYS)
 
 
 class PolicyDetailView(PolicyView):
@@ -58,6 +72,25 @@ def check(body: PolicyBody, viewer: Annotated[Viewer, permit(Permission.POLICY_R
     """Every problem at once. Nothing is stored."""
     problems = [ProblemView(where=p.where, message=p.message, remedy=p.remedy) for p in check_policy(body)]
     return CheckView(ok=not problems, problems=problems)
+
+
+@router.post("/backtest", status_code=202, summary="Decide the calls of the past days again, with other policies")
+def backtest(body: BacktestBody, viewer: Annotated[Viewer, permit(Permission.POLICY_READ)], deps: Deps) -> RunView:
+    """Begins a run; watch, cancel and page through it at ``/api/hunting/runs``. Its rows are the calls that would have
+    ended differently, its notes say of how many. Without policies: what today's detectors make of those calls."""
+    with deps.control.read() as tx:
+        candidates = candidate_set(tx, body.policies, body.without)
+    trial = PolicyTrial(
+        text=f"policies over {body.days} days",
+        scope=scope_of(deps, viewer),
+        limits=Limits(timeout_seconds=_SECONDS),
+        door="backtest",
+        activity=deps.activity,
+        candidates=candidates,
+        days=body.days,
+        end=deps.now(),
+    )
+    return run_view(deps.hunts.start(trial, viewer.id))
 
 
 @router.get("/{policy_id}", summary="One policy with its versions")

@@ -73,6 +73,11 @@ class Request:
         """The share of the step that runs that is done, 0 to 1; None while nobody knows."""
         return self.ticket.progress()
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What there is to say of the answer besides its rows."""
+        return ()
+
     def answered_by(self, hunter: Hunter) -> Hunted:
         """Its answer. Requests of other kinds ask more than one question, or make something of the rows."""
         return hunter.hunt(self)

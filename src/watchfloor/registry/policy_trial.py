@@ -1,0 +1,165 @@
+"""What policies would have decided over the past days: the what-if, before anybody publishes them.
+
+Every recorded decision whose input is still kept is taken again, with the facts of then and the policies to be tried;
+its rows are the calls that would have ended differently. With the policies in force it shows what today's detectors
+make of yesterday's calls. A request that hunts run, so that it is watched, cancelled and paged through as any query is.
+Contents are used, and not shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from watchfloor.guard.engine import replay
+from watchfloor.guard.policy import PolicySet, check_policy
+from watchfloor.model.errors import InputError, NotFound
+from watchfloor.model.facts import PolicyFacts
+from watchfloor.model.verdicts import Verdict
+from watchfloor.storage import policies
+from watchfloor.storage.activity import Activity, literal, moment, text
+from watchfloor.storage.hunting import Cancelled, Hunted, Hunter, Request
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+
+MOST_DAYS: Final = 90
+MOST_ROWS: Final = 10_000
+"""Calls that would have ended differently and are listed; the others are counted."""
+_PAGE: Final = 500
+_COLUMNS: Final = (
+    ("Timestamp", "datetime"), ("InvocationId", "string"), ("AgentId", "string"), ("AgentName", "string"),
+    ("UserId", "string"), ("AccountUpn", "string"), ("ServerId", "string"), ("ToolName", "string"),
+    ("Was", "string"), ("Now", "string"), ("WouldHaveBeen", "string"), ("WouldBe", "string"),
+    ("ReasonCode", "string"), ("PolicyId", "string"), ("Message", "string"),
+)  # fmt: skip
+_READ: Final = (
+    "Timestamp, InvocationId, AgentId, AgentName, UserId, AccountUpn, ServerId, ToolName, Verdict, WouldBe, Facts"
+)
+
+
+def candidate_set(tx: ControlTx, bodies: Sequence[Mapping[str, Any]], without: Iterable[str]) -> PolicySet:
+    """The policies in force, with ``bodies`` in place of those of the same id or beside them, and without some.
+
+    Raises ``InputError`` with every problem, ``NotFound`` for one to leave out that is not there.
+    """
+    wanted = {policy.id: policy.facts for policy in policies.current_policies(tx)}
+    for policy_id in without:
+        if wanted.pop(policy_id, None) is None:
+            raise NotFound(f"there is no policy {policy_id!r} in force.", where="without")
+    problems = [f"policies[{n}].{problem}" for n, body in enumerate(bodies) for problem in check_policy(body)]
+    if problems:
+        raise InputError("\n".join(problems), where="policies")
+    for body in bodies:
+        known = wanted.get(str(body["id"]))
+        # A version that was never published cannot be taken for one that was.
+        wanted[str(body["id"])] = PolicyFacts(str(body["id"]), (known.version if known else 0) + 1, dict(body))
+    return PolicySet.build(wanted.values())
+
+
+@dataclass(eq=False)
+class PolicyTrial(Request):
+    """``candidates`` over the decisions of the last ``days`` before ``end``. Its rows are the differences, by time."""
+
+    activity: Activity | None = None
+    candidates: PolicySet | None = None
+    days: int = 7
+    end: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _counts: Counter[str] = field(default_factory=Counter, init=False)
+    _total: int | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.days <= MOST_DAYS:
+            raise InputError(f"{self.days} days is not 1 to {MOST_DAYS}.", where="days")
+
+    def progress(self) -> float | None:
+        """The share of decisions that were taken again."""
+        return None if self._total is None else min(1.0, self._counts["looked at"] / max(1, self._total))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many decisions were taken again, and what came of them."""
+        counts = self._counts
+        told = [f"{counts['decided']:,} calls were decided again, {counts['differs']:,} of them differently"]
+        told += [f"{counts[kind]:,} {kind}" for kind in sorted(counts) if kind.startswith("would ")]
+        if lost := counts["looked at"] - counts["decided"]:
+            told.append(f"{lost:,} calls were left out: their input is no longer kept, or cannot be read")
+        if counts["differs"] > MOST_ROWS:
+            told.append(f"the first {MOST_ROWS:,} differences are listed")
+        return tuple(told)
+
+    def answered_by(self, hunter: Hunter) -> Hunted:
+        """The calls that would have ended differently. Raises ``Cancelled``."""
+        assert self.activity is not None and self.candidates is not None
+        begin = self.end - timedelta(days=self.days)
+        where = (
+            f"AgentActivity | where Timestamp >= {moment(begin)} and Timestamp < {moment(self.end)}"
+            ' | where ActionType == "ToolCallDecided"'
+        )
+        counted = self.activity.query(f"{where} | summarize N = count()", 1)
+        self._total = int(counted["N"][0].as_py()) if counted.num_rows else 0
+        found: list[tuple[Any, ...]] = []
+        last = ""
+        while True:
+            if self.ticket.is_cancelled:
+                raise Cancelled("The trial was cancelled.")
+            page = self.activity.query(
+                f"{where} | where strcmp(InvocationId, {literal(last)}) > 0 | sort by InvocationId asc | take {_PAGE}"
+                f" | project {_READ}",
+                _PAGE,
+            ).to_pylist()
+            if not page:
+                break
+            last = text(page[-1], "InvocationId")
+            kept = self.activity.find_contents([text(row, "InvocationId") for row in page])
+            inputs = {text(c, "InvocationId"): text(c, "Content") for c in kept if text(c, "Kind") == "invocation"}
+            for row in page:
+                self._again(row, inputs.get(text(row, "InvocationId"), ""), found)
+        found.sort(key=lambda cells: (cells[0], cells[1]))
+        return Hunted(_COLUMNS, (_batch(found),), frozenset({"AgentActivity"}))
+
+    def _again(self, row: Mapping[str, Any], recorded: str, found: list[tuple[Any, ...]]) -> None:
+        assert self.candidates is not None
+        counts = self._counts
+        counts["looked at"] += 1
+        if not recorded:
+            return
+        try:
+            verdict = replay(recorded, text(row, "Facts"), self.candidates)
+        except (ValueError, TypeError, KeyError):
+            return
+        counts["decided"] += 1
+        was, would_have_been = text(row, "Verdict"), text(row, "WouldBe")
+        if (was, would_have_been) == (verdict.effect.value, verdict.would_be.value):
+            return
+        counts["differs"] += 1
+        if was != verdict.effect.value:
+            counts[f"would have ended as {verdict.effect.value} instead of {was}"] += 1
+        if counts["differs"] <= MOST_ROWS:
+            found.append(_cells(row, verdict))
+
+
+def _cells(row: Mapping[str, Any], verdict: Verdict) -> tuple[Any, ...]:
+    reason = verdict.reasons[0] if verdict.reasons else None
+    names = ("InvocationId", "AgentId", "AgentName", "UserId", "AccountUpn", "ServerId", "ToolName", "Verdict")
+    return (
+        row["Timestamp"],
+        *(text(row, name) for name in names),
+        verdict.effect.value,
+        text(row, "WouldBe"),
+        verdict.would_be.value,
+        reason.code if reason else "",
+        (reason.policy_id or "") if reason else "",
+        reason.message if reason else "",
+    )
+
+
+def _batch(rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
+    kinds = {"datetime": pa.timestamp("us", tz="UTC"), "string": pa.string()}
+    columns = [pa.array([row[n] for row in rows], type=kinds[kind]) for n, (_, kind) in enumerate(_COLUMNS)]
+    return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in _COLUMNS])
