@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from postgres import throw_away_database
 from watchfloor.detection import reshape
 from watchfloor.detection.correlate import correlate
+from watchfloor.detection.keep import keep
 from watchfloor.detection.priority import weigh_alerts
 from watchfloor.detection.story import WITHIN, correlation_key, gist_of, join_reasons, tell
 from watchfloor.detection.tally import gist_from
@@ -32,7 +33,7 @@ from watchfloor.model.cases import (
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.model.verdicts import Severity
-from watchfloor.storage import cases, findings, people, schema, tallies, triage
+from watchfloor.storage import cases, findings, people, rules, schema, tallies, triage
 from watchfloor.storage.control import ControlTx, SqlControlStore
 
 START = datetime(2026, 11, 3, 8, 0, tzinfo=UTC)
@@ -259,3 +260,42 @@ def test_how_much_depends_on_a_person_counts_for_an_incident_that_is_told_from_s
         (incident,) = of_world(tx, world)
         reasons = weigh_alerts(tx, findings.alerts_of(tx, incident.id)).reasons
     assert any("ceo@zava.example" in reason.text for reason in reasons)
+
+
+def test_what_grew_while_it_was_suppressed_is_told_when_its_incident_next_changes(store: SqlControlStore) -> None:
+    world = f"w{next(_numbers)}"
+    entity = Entity(EntityKind.USER, f"{world}-u0", "ann", EntityRole.IMPACTED)
+    value = replace(draft(random.Random(3), world), entities=(entity,))
+
+    def grows(by: int) -> None:
+        nonlocal value
+        events = [*value.detail["events"], event(100 + by)]
+        last = value.last_activity + timedelta(minutes=by)
+        value = replace(value, last_activity=last, detail={**value.detail, "count": 20 + by, "events": events})
+        with store.tx("system:detection", audited=False) as tx:
+            keep(tx, [value], "events/1-2")
+
+    grows(1)
+    with store.tx("mona") as tx:
+        (incident,) = of_world(tx, world)
+        triage.triage_incident(
+            tx, incident.id, status=IncidentStatus.RESOLVED, classification=Classification.TRUE_POSITIVE
+        )
+        added = rules.add_suppression(
+            tx,
+            rule_id="",
+            entity_kind="user",
+            entity_id=entity.id,
+            reason="known",
+            expires_at=tx.now + timedelta(days=1),
+        )
+    grows(2)
+    with store.tx("mona") as tx:
+        rules.delete_suppression(tx, added.id)
+    grows(3)
+    check(store, world)
+    with store.read() as tx:
+        (again,) = of_world(tx, world)
+        assert again.status is IncidentStatus.ACTIVE
+        (held,) = findings.held(tx, [again.id])
+        assert held.first_alert is not None
