@@ -366,3 +366,14 @@ def test_a_suppressed_alert_is_kept_resolved_with_the_reason_and_opens_no_incide
     run(one)
     found = {next(e.id for e in a.draft.entities if e.kind is EntityKind.USER): a for a in alerts(stores)}
     assert found["kim"].status is AlertStatus.RESOLVED and found["kim"].draft.detail["count"] == 2
+
+
+@pytest.mark.claim("rules-alone")
+@pytest.mark.parametrize("days", [(1 - NOON.toordinal()), (3652058 - NOON.toordinal())])
+def test_events_from_the_ends_of_the_calendar_switch_no_rule_off(stores: Stores, days: int) -> None:
+    stores.arrive({"reason": "policy", "at": days * 86400}, {"reason": "policy", "at": 0})
+    one = detector(stores, [rule(), busy()])
+    for _ in range(MOST_STRIKES + 1):
+        run(one)
+    assert state(stores, "blocked").strikes == 0 and state(stores, "blocked").last_error == ""
+    assert [a.draft.detail["count"] for a in alerts(stores) if a.draft.rule_id == "blocked"] == [1, 1]

@@ -169,6 +169,7 @@ def test_alerts_of_a_rule_about_somebody_are_suppressed_until_then(house: House)
     (alert,) = _alerts(house, "blocked")
     assert alert["status"] == "resolved"
     for wrong in ({"rule_id": "nothing"}, {"entity_id": ""}, {"reason": ""}, {"expires_at": "2020-01-01T00:00:00Z"},
+                  {"expires_at": "9999-12-31T23:59:59-23:59"}, {"expires_at": "0001-01-01T00:00:00+23:59"},
                   {"rule_id": "", "entity_id": "", "entity_kind": None}):  # fmt: skip
         assert admin.post("/api/suppressions", json={**body, **wrong}).status_code in (400, 404, 422)
     assert admin.delete(f"/api/suppressions/{made.json()['id']}").status_code == 204

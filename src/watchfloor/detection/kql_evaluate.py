@@ -129,11 +129,13 @@ class Evaluator:
         for start, known in sorted(wanted.items()):
             chosen = f"{_open(rule.query)}\n| sort by Timestamp asc, ReportId asc\n| take {MOST_ROWS + 1}"
             scope = replace(self.scope, upto=part.upto)
-            found = self._rows(chosen, scope=scope, since=start, until=start + rule.dedup.bin)
+            found = self._rows(chosen, scope=scope, since=start, until=_moved(start, rule.dedup.bin))
             if len(found) > MOST_ROWS:
                 note = note or f"More than {MOST_ROWS} rows within one span; the first {MOST_ROWS} were counted."
                 found = found[:MOST_ROWS]
-            drafts += self._drafts(rule, [row for row in found if _key(rule, row) in known], start + rule.dedup.bin)
+            drafts += self._drafts(
+                rule, [row for row in found if _key(rule, row) in known], _moved(start, rule.dedup.bin)
+            )
         return Found(tuple(drafts), rows, note)
 
     def _within(self, part: Slice) -> Scope:
@@ -146,7 +148,7 @@ class Evaluator:
         rule = prepared.rule
         assert rule.lookback is not None
         asked = f"{_open(rule.query)}\n| take {MOST_ROWS + 1}"
-        rows = self._rows(asked, since=end - rule.lookback, until=end, now=end)
+        rows = self._rows(asked, since=_moved(end, -rule.lookback), until=end, now=end)
         note = ""
         if len(rows) > MOST_ROWS:
             note = f"More than {MOST_ROWS} rows; {MOST_ROWS} of them were looked at."
@@ -192,7 +194,7 @@ class Evaluator:
         if not ids or not times:
             return found
         reach = rule.lookback or rule.dedup.bin
-        since, until = min(times) - reach, max(*times, end) + timedelta(seconds=1)
+        since, until = _moved(min(times), -reach), _moved(max(*times, end), timedelta(seconds=1))
         unique = list(dict.fromkeys(ids))
         for first in range(0, min(len(unique), 10 * _MOST_EVIDENCE), _MOST_EVIDENCE):
             part = unique[first : first + _MOST_EVIDENCE]
@@ -251,6 +253,14 @@ def _kql_span(span: timedelta) -> str:
 
 def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _moved(at: datetime, span: timedelta) -> datetime:
+    """``at`` and ``span`` later, or where the calendar ends: events may bring any time that it has."""
+    try:
+        return at + span
+    except OverflowError:
+        return (datetime.max if span > timedelta(0) else datetime.min).replace(tzinfo=UTC)
 
 
 def _floor(at: datetime, span: timedelta) -> datetime:

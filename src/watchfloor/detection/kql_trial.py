@@ -27,6 +27,7 @@ from watchfloor.storage.tables import TABLES
 MOST_ROWS: Final = 10_000
 """Rows of all tables that one trial may bring."""
 
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 _CHECKED: Final = ("severity", "tactic", "title", "description", "count", "first_activity", "last_activity")
 
 
@@ -80,7 +81,7 @@ def find(
         if prepared.rule.is_near_real_time:
             count = len(rows.get(prepared.table, ()))
             return evaluator.near_real_time(prepared, Slice(0, count, count)) if count else Found()
-        end = now or last + timedelta(seconds=1)
+        end = now or min(last, _LATEST) + timedelta(seconds=1)
         return evaluator.scheduled(prepared, end if end.tzinfo else end.replace(tzinfo=UTC))
     finally:
         engine.close()
@@ -127,7 +128,10 @@ def _value(type_: str, value: Any, where: str) -> Any:
                 raise InputError(f"{value!r} is no time.", where=where, remedy="2026-11-03T12:00:00Z") from None
         if not isinstance(value, datetime):
             raise InputError(f"{value!r} is no time.", where=where, remedy="2026-11-03T12:00:00Z")
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        try:
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        except OverflowError:
+            raise InputError(f"no calendar has the time {value}.", where=where) from None
     if type_ == "dynamic":
         return value if isinstance(value, str) else json.dumps(value, default=str)
     if type_ == "string" and not isinstance(value, str):

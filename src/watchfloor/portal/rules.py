@@ -6,11 +6,11 @@ cancelled and paged through at ``/api/hunting/runs``.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from watchfloor.detection import custom_rules, kql_trial
 from watchfloor.detection.backtest import MOST_DAYS, backtest_of
@@ -33,6 +33,7 @@ suppressing = APIRouter(prefix="/api/suppressions", tags=["rules"])
 
 RuleBody = Annotated[dict[str, Any], Body(description="The rule, as its YAML file would say it: docs/detections.md.")]
 _SECONDS: Final = 60.0
+_LONGEST: Final = timedelta(days=731)
 
 
 class CostView(BaseModel):
@@ -94,7 +95,14 @@ class TestBody(BaseModel):
 
     rule: dict[str, Any]
     rows: dict[str, list[dict[str, Any]]] | None = None
-    now: datetime | None = None
+    now: datetime | None = Field(default=None, description="From 1970 to 9000; without a zone it is UTC.")
+
+    @field_validator("now")
+    @classmethod
+    def _in_calendar(cls, value: datetime | None) -> datetime | None:
+        if value is not None and not 1970 <= value.year <= 9000:
+            raise ValueError("is not from 1970 to 9000")
+        return value
 
 
 class FoundView(BaseModel):
@@ -318,6 +326,9 @@ def add_suppression(
     with deps.control.tx(viewer.id) as tx:
         if body.expires_at <= tx.now:
             raise InputError("this time is over.", where="expires_at", remedy="Choose one to come.")
+        if body.expires_at - tx.now > _LONGEST:
+            message = f"a suppression lasts {_LONGEST.days} days at most."
+            raise InputError(message, where="expires_at", remedy="Look at it again then.")
         known = custom_rules.shipped_ids(shipped()) | {rule.id for rule in rules.custom_rules(tx)}
         if body.rule_id and body.rule_id not in known:
             raise NotFound(f"there is no rule {body.rule_id!r}.", where="rule_id")
