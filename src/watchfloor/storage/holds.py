@@ -79,8 +79,14 @@ class Hold:
     used_by: str | None = None
 
 
+_LISTS: Final = ("policies", "approvers", "approvals")
+
+
 def _hold(row: sa.Row[Any]) -> Hold:
-    return Hold(**{**dict(row._mapping), "status": HoldStatus(row.status)})
+    values = dict(row._mapping)
+    # Holds from before these columns were there have nothing in them.
+    lists = {name: values[name] or [] for name in _LISTS}
+    return Hold(**{**values, **lists, "status": HoldStatus(row.status)})
 
 
 def _project(tx: ControlTx, value: Hold) -> None:
@@ -116,7 +122,7 @@ def add_hold(tx: ControlTx, value: Hold) -> bool:
         return False
     names = {column.name for column in hold.columns}
     row = {name: getattr(value, name) for name in names}
-    for name in ("policies", "approvers", "approvals"):
+    for name in _LISTS:
         row[name] = [list(v) if isinstance(v, tuple) else v for v in row[name]]
     tx.connection.execute(hold.insert().values(**{**row, "status": value.status.value}))
     if value.root_id is None:

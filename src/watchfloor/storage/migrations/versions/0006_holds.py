@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.add_column("hold", sa.Column("root_id", sa.String(200), nullable=True))
     op.add_column("hold", sa.Column("answer", sa.Text(), server_default=sa.text("''"), nullable=False))
     for name in ("policies", "approvers", "approvals"):
-        op.add_column("hold", sa.Column(name, sa.JSON(), server_default=sa.text("'[]'"), nullable=False))
+        op.add_column("hold", sa.Column(name, sa.JSON(), nullable=True))
     op.add_column("hold", sa.Column("approvals_needed", sa.Integer(), server_default=sa.text("1"), nullable=False))
     op.add_column("hold", sa.Column("used_by", sa.Text(), nullable=True))
     for column in ("root_id", "payload_hash", "created_at"):
