@@ -47,14 +47,14 @@ def _view(known: KnownNames) -> KnownNamesView:
 
 
 @router.get("", summary="Lists of names that the guard trusts")
-def list_lists(viewer: Annotated[Viewer, permit(Permission.POLICY_READ)], deps: Deps) -> Page[KnownNamesView]:
+def list_known(viewer: Annotated[Viewer, permit(Permission.POLICY_READ)], deps: Deps) -> Page[KnownNamesView]:
     """All of them, by id."""
     with deps.control.read() as tx:
         return Page(items=[_view(known) for known in list_known_names(tx)])
 
 
 @router.get("/{list_id}", summary="One list of names")
-def read_list(list_id: str, viewer: Annotated[Viewer, permit(Permission.POLICY_READ)], deps: Deps) -> KnownNamesView:
+def read_known(list_id: str, viewer: Annotated[Viewer, permit(Permission.POLICY_READ)], deps: Deps) -> KnownNamesView:
     """As it stands."""
     with deps.control.read() as tx:
         found = find_known_names(tx, list_id)
@@ -64,7 +64,7 @@ def read_list(list_id: str, viewer: Annotated[Viewer, permit(Permission.POLICY_R
 
 
 @router.put("/{list_id}", summary="Replace a list of names")
-def put_list(
+def put_known(
     list_id: str, body: NamesBody, viewer: Annotated[Viewer, permit(Permission.POLICY_WRITE)], deps: Deps
 ) -> KnownNamesView:
     """Trusted from the next call on, on every worker; those that are left out, no more."""
@@ -74,7 +74,7 @@ def put_list(
 
 
 @router.delete("/{list_id}", status_code=204, summary="Remove a list of names")
-def delete_list(list_id: str, viewer: Annotated[Viewer, permit(Permission.POLICY_WRITE)], deps: Deps) -> None:
+def delete_known(list_id: str, viewer: Annotated[Viewer, permit(Permission.POLICY_WRITE)], deps: Deps) -> None:
     """Nothing happens if there is none."""
     with deps.control.tx(viewer.id) as tx:
         if find_known_names(tx, list_id) is not None:
