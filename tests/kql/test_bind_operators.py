@@ -189,3 +189,15 @@ def test_an_order_lasts_through_what_keeps_rows(operator: str) -> None:
 def test_an_order_ends_with_what_makes_rows_anew(operator: str) -> None:
     with pytest.raises(KqlError, match="order"):
         plan(f"L | sort by k | {operator} | extend n = row_number()")
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        'top-nested of k by count(), top-nested 2 of nobody with others = "x" by count()',
+        'top-nested 2 of k with others = "x" by sum(nobody)',
+    ],
+)
+def test_a_level_of_something_unknown_is_refused_with_others_as_without(operator: str) -> None:
+    with pytest.raises(KqlError, match="no column or value nobody"):
+        plan(f"L | {operator}")

@@ -99,8 +99,8 @@ def _level(binder: Binder, base: Rel, kept: Rel | None, clause: ast.TopNestedCla
         key = ir.SortKey(figure, clause.is_descending, nulls_first=not clause.is_descending)
         relation = ir.Limit(ir.Order(relation, (key,), parents), rows, parents)
     best = found.with_(relation=relation)
-    if clause.others is None:
-        return best
+    if clause.others is None or "unknown" in (found.columns[f"\0v{place}"].type, figure.type):
+        return best  # of what has no type something has been said already
     others = binder.convert(
         binder.constant(clause.others, env, "The value of others"), found.columns[f"\0v{place}"].type
     )
