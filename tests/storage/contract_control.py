@@ -24,6 +24,7 @@ from watchfloor.model.agents import AgentState
 from watchfloor.model.errors import Conflict, InputError, Unavailable
 from watchfloor.model.facts import AgentFacts, Kind, Organization
 from watchfloor.storage import audit, audit_files, engines, schema
+from watchfloor.storage.changes import read_setting, write_setting
 from watchfloor.storage.control import ControlTx, SqlControlStore, UnauditedChange
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.projection import DatabaseAddress, ProjectionReader
@@ -604,3 +605,12 @@ def test_a_server_refuses_a_database_of_a_newer_version(site: Site) -> None:
             site.open()
     finally:
         site.tamper(f"UPDATE alembic_version SET version_num = '{migrations_head()}'")
+
+
+def test_a_json_column_gives_back_what_was_stored(site: Site) -> None:
+    value = {"big": [2**64, -(2**70), 2**63 - 1], "text": "ü\u202e\x01", "digits": "1" * 30, "real": 1.5, "none": None}
+    store = site.open()
+    with store.tx(audited=False) as tx:
+        write_setting(tx, "awkward", value)
+    with store.read() as tx:
+        assert read_setting(tx, "awkward") == value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.pool import NullPool
@@ -32,6 +34,21 @@ def to_micros(at: datetime) -> int:
     """Unix microseconds, exactly."""
     delta = at - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+_LONG_NUMBER: Final = re.compile(rb"\d{19}")
+
+
+def _loads(text: str | bytes) -> Any:
+    """What a JSON column holds. The quick reader would make floats of whole numbers beyond 64 bits, and takes no halves
+    of characters: the standard library reads those."""
+    raw = text.encode() if isinstance(text, str) else text
+    if not _LONG_NUMBER.search(raw):
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass
+    return json.loads(raw)
 
 
 def _dumps(value: Any) -> str:
@@ -194,6 +211,7 @@ def _sqlite(
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
         json_serializer=_dumps,
+        json_deserializer=_loads,
         **pool,
     )
 
@@ -228,6 +246,7 @@ def _postgres(address: DatabaseAddress, **options: Any) -> sa.Engine:
             "keepalives_count": 3,
         },
         json_serializer=_dumps,
+        json_deserializer=_loads,
         pool_pre_ping=True,
         **options,
     )
