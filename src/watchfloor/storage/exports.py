@@ -43,8 +43,9 @@ _BIN: Final = 64 << 20
 class Export:
     """One table and period. ``rows`` is how many rows there are, of a view how many there were when it began.
 
-    ``slices`` are ranges [first, last) of positions, of a view of Unix microseconds. ``slice_rows`` is the most rows
-    that are held in memory at a time. ``read`` grows by the number of rows of each slice that was read.
+    ``slices`` are ranges [first, last) of positions, of a view of Unix microseconds, of a view without times of row
+    numbers. ``slice_rows`` is the most rows that are held in memory at a time. ``read`` grows by the number of rows of
+    each slice that was read.
     """
 
     events: EventStore
@@ -62,13 +63,9 @@ class Export:
     def batches(self) -> Iterator[pa.Table]:
         """The rows by position, a slice at a time. Raises ``Unavailable`` if the store does not answer."""
         waiting = list(reversed(self.slices))
-        columns = ", ".join(c.name for c in self.table.columns)
-        order = "Timestamp" if self.is_view else "IngestSeq"
         while waiting:
             first, last = waiting.pop()
-            start, end = (moment(_at(n)) if self.is_view else n for n in (first, last))
-            where = f"{order} >= {start} and {order} < {end}"
-            text = f"{self._source()} | where {where} | sort by {order} asc | project {columns}"
+            text = self._slice(first, last)
             began = time.monotonic()
             try:
                 found = self._query(text, self.slice_rows)
@@ -81,6 +78,20 @@ class Export:
             if found.num_rows:
                 self.read.append(found.num_rows)
                 yield found.cast(self.table.schema)
+
+    def _slice(self, first: int, last: int) -> str:
+        """The query for one slice."""
+        columns = ", ".join(c.name for c in self.table.columns)
+        if self.is_view and not _has_times(self.table):
+            # One row for each thing there is: numbered in the order of their names, so that none is left out.
+            keys = ", ".join(f"{c.name} asc" for c in self.table.columns[:1])
+            numbered = f"{self._source()} | sort by {keys} | extend _Number = row_number()"
+            return f"{numbered} | where _Number > {first} and _Number <= {last} | project {columns}"
+        order = "Timestamp" if self.is_view else "IngestSeq"
+        start, end = (moment(_at(n)) if self.is_view else n for n in (first, last))
+        return (
+            f"{self._source()} | where {order} >= {start} and {order} < {end} | sort by {order} asc | project {columns}"
+        )
 
     def query(self, text: str, max_rows: int) -> pa.Table:
         """The answer to another query of the same asker."""
@@ -116,6 +127,13 @@ def begin(
         raise InputError("the period ends before it begins.", where="until")
     if table in schema.views:
         shape = described_views()[table]
+        if not _has_times(shape):
+            if since is not None or until is not None:
+                message = f"{table} says what there is now, and has no times."
+                raise InputError(message, where="since" if since is not None else "until", remedy="Leave it out.")
+            rows = _asked(events, compiler, scope, f"{table} | count", 1)["Count"][0].as_py()
+            slices = tuple((start, min(start + slice_rows, rows)) for start in range(0, rows, slice_rows))
+            return Export(events, compiler, scope, shape, None, None, rows, slices, slice_rows, is_view=True)
         counts = "summarize N = count(), Last = max(Timestamp) by B = bin(Timestamp, 1h) | sort by B asc"
         found = _asked(events, compiler, scope, f"{_source(shape, since, until)} | {counts}", _MAX_BINS)
         bins = [(_micros(row["B"]), _micros(row["Last"]) + 1, row["N"]) for row in found.to_pylist()]
@@ -129,6 +147,10 @@ def begin(
     rows = sum(count for _, _, count in bins)
     slices = tuple(_packed(bins, slice_rows))
     return Export(events, compiler, scope, shape, since, until, rows, slices, slice_rows)
+
+
+def _has_times(table: Table) -> bool:
+    return any(column.name == "Timestamp" for column in table.columns)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
