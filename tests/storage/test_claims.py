@@ -19,7 +19,7 @@ def claims_of(site: Site) -> Claims:  # noqa: F811  the fixture's value
     return Claims.open(site.url)
 
 
-def test_a_use_is_taken_once_and_again_only_after_its_taker_gave_it_back(site: Site) -> None:  # noqa: F811
+def test_a_use_is_taken_once_and_again_only_after_its_taker_gave_it_back(site: Site) -> None:  # noqa: F811  the fixture's value
     mine, other = claims_of(site), Claims.open(site.url)
     assert mine.take("hold_1", "inv_1", AT)
     assert not other.take("hold_1", "inv_2", AT) and not mine.take("hold_1", "inv_1", AT)
@@ -31,7 +31,7 @@ def test_a_use_is_taken_once_and_again_only_after_its_taker_gave_it_back(site: S
 
 
 @pytest.mark.claim("hold-once")
-def test_of_many_takers_at_once_one_wins(site: Site) -> None:  # noqa: F811
+def test_of_many_takers_at_once_one_wins(site: Site) -> None:  # noqa: F811  the fixture's value
     claims_of(site)
     takers = [Claims.open(site.url, timeout=10) for _ in range(12)]
     with ThreadPoolExecutor(12) as pool:
