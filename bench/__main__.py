@@ -1,4 +1,7 @@
-"""``make bench``: runs every benchmark; with ``--write`` keeps what they print as docs/performance.md."""
+"""``make bench``: runs every benchmark; with ``--write`` keeps what they print in docs/performance.md.
+
+Benchmarks that were not chosen keep their sections there as they are.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "performance.md"
 BENCHMARKS = {
     "guard_decision": "Guard decision, 10 and 100 policies, beside hand-written Python and CEL alone",
     "gateway": "Gateway: added latency and CPU a call, beside a direct call and FastMCP's proxy",
@@ -24,27 +28,31 @@ BENCHMARKS = {
 """Script -> what it measures. Budgets: docs/performance.md."""
 
 
+def kept_sections() -> dict[str, str]:
+    """Title -> text of each section that the page has now."""
+    parts = PAGE.read_text("utf-8").split("\n## ")[1:] if PAGE.exists() else []
+    return {title: text.lstrip("\n") for title, _, text in (part.partition("\n") for part in parts)}
+
+
 def main() -> int:
     """Run the chosen benchmarks (all by default); exit status 1 if one of them fails."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="which ones; all by default")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="write their sections of docs/performance.md")
     arguments = parser.parse_args()
-    sections: list[str] = []
+    sections = kept_sections()
     failed = False
     for name in arguments.names or BENCHMARKS:
         print(f"\n== {name}: {BENCHMARKS[name]}", flush=True)
         run = subprocess.run([sys.executable, "-m", f"bench.{name}"], capture_output=True, text=True, cwd=HERE.parent)
         print(run.stdout, run.stderr if run.returncode else "", flush=True)
         failed |= run.returncode != 0
-        sections.append(f"## {BENCHMARKS[name]}\n\n`python -m bench {name}`\n\n```\n{run.stdout.strip()}\n```\n")
+        today = datetime.datetime.now(datetime.UTC).date()
+        sections[BENCHMARKS[name]] = f"`python -m bench {name}`, {today}\n\n```\n{run.stdout.strip()}\n```\n"
     if arguments.write and not failed:
         intro = (HERE / "budgets.md").read_text("utf-8")
-        today = datetime.datetime.now(datetime.UTC).date()
-        page = (
-            intro + f"\nMeasured on {today}. Each table was printed by the command above it.\n\n" + "\n".join(sections)
-        )
-        (HERE.parent / "docs" / "performance.md").write_text(page, "utf-8")
+        page = "\n".join([intro, *(f"## {t}\n\n{sections[t]}" for t in BENCHMARKS.values() if t in sections)])
+        PAGE.write_text(page, "utf-8")
     return int(failed)
 
 
