@@ -114,20 +114,8 @@ class Recorder:
         if facts.agent is None and agent_name:
             row["AgentName"] = _short(agent_name)
         extra = dict(noted or {})
-        row["Verdict"] = verdict.effect.value
-        row["WouldBe"] = verdict.would_be.value
-        row["Reasons"] = _json(verdict.reasons) if verdict.reasons else "[]"
-        row["Signals"] = _json(verdict.signals) if verdict.signals else "[]"
-        row["PolicySet"] = verdict.policy_set
-        row["InputHash"] = verdict.input_hash
         row["Facts"] = codec.dump_facts(facts, fragments).decode()
-        row["DecisionUs"] = decision_us
-        if verdict.reasons:
-            first = verdict.reasons[0]
-            if verdict.effect is not Effect.ALLOW and first.mode is Mode.ENFORCE:
-                row["ReasonCode"] = first.code
-            row["PolicyId"] = first.policy_id
-            row["PolicyVersion"] = first.policy_version
+        _describe_verdict(row, verdict, decision_us)
         if hold is not None:
             row["HoldId"] = hold.id
             waiting = {"id": hold.id, "payload_hash": hold.payload_hash, "expires_at": hold.expires_at.isoformat()}
@@ -156,19 +144,7 @@ class Recorder:
         """``ToolResultDecided``: what was seen in what a call gave back, and what came of it."""
         row = self._row("ToolResultDecided", at, invocation.door, invocation.address)
         self._describe_call(row, invocation, facts)
-        row["Verdict"] = verdict.effect.value
-        row["WouldBe"] = verdict.would_be.value
-        row["Reasons"] = _json(verdict.reasons) if verdict.reasons else "[]"
-        row["Signals"] = _json(verdict.signals) if verdict.signals else "[]"
-        row["PolicySet"] = verdict.policy_set
-        row["InputHash"] = verdict.input_hash
-        row["DecisionUs"] = decision_us
-        if verdict.reasons:
-            first = verdict.reasons[0]
-            if verdict.effect is not Effect.ALLOW and first.mode is Mode.ENFORCE:
-                row["ReasonCode"] = first.code
-            row["PolicyId"] = first.policy_id
-            row["PolicyVersion"] = first.policy_version
+        _describe_verdict(row, verdict, decision_us)
         return orjson.dumps({"t": "AgentActivity", "r": row})
 
     def completion(
@@ -266,6 +242,22 @@ class Recorder:
         row["ParentAgentId"] = token.parent_agent_id or ""
         row["UserId"] = token.user_id or ""
         row["ActingMode"] = token.mode.acting_mode.value
+
+
+def _describe_verdict(row: dict[str, Any], verdict: Verdict, decision_us: float) -> None:
+    row["Verdict"] = verdict.effect.value
+    row["WouldBe"] = verdict.would_be.value
+    row["Reasons"] = _json(verdict.reasons) if verdict.reasons else "[]"
+    row["Signals"] = _json(verdict.signals) if verdict.signals else "[]"
+    row["PolicySet"] = verdict.policy_set
+    row["InputHash"] = verdict.input_hash
+    row["DecisionUs"] = decision_us
+    if verdict.reasons:
+        first = verdict.reasons[0]
+        if verdict.effect is not Effect.ALLOW and first.mode is Mode.ENFORCE:
+            row["ReasonCode"] = first.code
+        row["PolicyId"] = first.policy_id
+        row["PolicyVersion"] = first.policy_version
 
 
 def _content(invocation: Invocation, verdict: Verdict, trace: Trace | None) -> str:
