@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
-import grpc
 import orjson
 
 from watchfloor.gateway.answers import SIGN_IN_AGAIN, Refusal, RefusalKind
@@ -26,6 +25,7 @@ from watchfloor.gateway.calls import CallRequest, Permit
 from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.ext_authz import verbatim, wire
 from watchfloor.gateway.ext_authz.wire import Check, Unreadable
+from watchfloor.gateway.grpc_listen import listen
 from watchfloor.gateway.mcp import headers as mcp_headers
 from watchfloor.gateway.mcp import protocol, rpc
 from watchfloor.gateway.mcp.headers import Headers
@@ -33,7 +33,7 @@ from watchfloor.gateway.mcp.protocol import META_PREFIX, Handling, Hints, Messag
 from watchfloor.gateway.mcp.rpc import Rejected
 from watchfloor.gateway.tokens import Token, TokenError
 from watchfloor.model.agents import ToolEffect
-from watchfloor.model.errors import InputError, Unavailable
+from watchfloor.model.errors import Unavailable
 from watchfloor.model.ids import is_name
 from watchfloor.model.verdicts import Effect
 
@@ -92,7 +92,7 @@ class ExtAuthzDoor:
         max_body_bytes: int,
     ) -> None:
         self._enforcer, self._remember, self._max_body = enforcer, remember, max_body_bytes
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._host, self._port = host, port
         self._metadata_url = f"{base_url}/.well-known/oauth-protected-resource/mcp/"
         self._server: Any = None
         self.port = 0
@@ -101,23 +101,14 @@ class ExtAuthzDoor:
 
     async def start(self) -> None:
         """Listen; workers share the port. Raises ``InputError`` if it is taken."""
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", self._max_body + _ROOM_FOR_HEADERS),
-                ("grpc.so_reuseport", 1),
-            ],
-            maximum_concurrent_rpcs=1000,
+        self._server, self.port = await listen(
+            SERVICE,
+            "Check",
+            self._check,
+            host=self._host,
+            port=self._port,
+            most_bytes=self._max_body + _ROOM_FOR_HEADERS,
         )
-        handler = grpc.unary_unary_rpc_method_handler(self._check)  # bytes in, bytes out
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": handler}),))
-        try:
-            self.port = server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise InputError(
-                f"cannot listen on {self._address}: {error}.", remedy="Choose another address or port."
-            ) from error
-        await server.start()
-        self._server = server
 
     async def stop(self, seconds: float) -> None:
         """Take no more questions; those under way have so many seconds."""

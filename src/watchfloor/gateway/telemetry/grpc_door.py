@@ -18,11 +18,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from watchfloor.gateway.grpc_listen import listen
 from watchfloor.gateway.telemetry import otlp_proto
 from watchfloor.gateway.telemetry.reception import OverQuota, Reception
 from watchfloor.gateway.telemetry.sources import SourceRefused
 from watchfloor.gateway.telemetry.spans import Unreadable
-from watchfloor.model.errors import InputError, Unavailable
+from watchfloor.model.errors import Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
 SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -34,29 +35,15 @@ class GrpcDoor:
 
     def __init__(self, reception: Callable[[], Reception], host: str, port: int, *, max_body_bytes: int) -> None:
         self._reception, self._max_body = reception, max_body_bytes
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._host, self._port = host, port
         self._server: Any = None
         self.port = 0
 
     async def start(self) -> None:
         """Listen. Raises ``InputError`` if the port is taken."""
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", self._max_body),
-                ("grpc.so_reuseport", 1),
-            ],
-            maximum_concurrent_rpcs=1000,
+        self._server, self.port = await listen(
+            SERVICE, "Export", self._export, host=self._host, port=self._port, most_bytes=self._max_body
         )
-        handler = grpc.unary_unary_rpc_method_handler(self._export)  # bytes in, bytes out: the body is decoded once
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Export": handler}),))
-        try:
-            self.port = server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise InputError(
-                f"cannot listen on {self._address}: {error}.", remedy="Choose another address or port."
-            ) from error
-        await server.start()
-        self._server = server
 
     async def stop(self, seconds: float) -> None:
         """Take no more; requests under way have so many seconds."""
