@@ -338,6 +338,10 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     texts = families(arguments.repositories, arguments.most)
     ordinary = [text for family in texts if family.kind == "ordinary" for text in family.texts]
+    attacks = [family for family in texts if family.kind == "attack"]
+    if not attacks:
+        print("no attacks to find here: install requirements-train.lock, or give --repositories", file=sys.stderr)
+        return 1
     if len(ordinary) < 1_000:
         print(f"only {len(ordinary)} ordinary texts: 0.1 % of them means nothing")
     contestants = [*ours(), *peers()]
@@ -353,7 +357,6 @@ def main() -> int:
 
     timing = {c.name: (micros(c.score, unseen(200, 400)), micros(c.score, unseen(4_000, 100))) for c in contestants}
     scores = {c.name: {f.name: [c.score(text) for text in f.texts] for f in texts} for c in contestants}
-    attacks = [family for family in texts if family.kind == "attack"]
     print(
         f"\n{len(ordinary)} ordinary texts; share of each family found at 1 % / 0.1 % of them flagged; own: at its own threshold\n"
     )
