@@ -340,7 +340,9 @@ def main() -> int:
     ordinary = [text for family in texts if family.kind == "ordinary" for text in family.texts]
     attacks = [family for family in texts if family.kind == "attack"]
     if not attacks:
-        print("no attacks to find here: install requirements-train.lock, or give --repositories", file=sys.stderr)
+        print(
+            "no attacks to find here: run `make train` and use its environment, or give --repositories", file=sys.stderr
+        )
         return 1
     if len(ordinary) < 1_000:
         print(f"only {len(ordinary)} ordinary texts: 0.1 % of them means nothing")
