@@ -35,6 +35,9 @@ _DEFAULTS: dict[str, Any] = {
     "message": "The policy says no.",
     "also": (),
     "effect": "send",
+    "target": "",
+    "times": 1,
+    "every": 60,
 }
 
 
@@ -98,10 +101,16 @@ def row(step: Mapping[str, Any], number: int) -> dict[str, Any]:
         "PolicyId": reasons[0]["policy_id"] if reasons else None,
         "IPAddress": s["address"],
         "SourceDoor": "mcp",
+        "DecisionTarget": s["target"],
     }
 
 
 def table(steps: Iterable[Mapping[str, Any]], first_seq: int = 1) -> pa.Table:
     """``steps`` as the event store would return them."""
-    rows = [{**row(s, first_seq + i), "IngestSeq": first_seq + i} for i, s in enumerate(steps)]
+    each = [
+        {**s, "at": float(s.get("at", 0)) + n * float(s.get("every", 60))}
+        for s in steps
+        for n in range(int(s.get("times", 1)))
+    ]
+    rows = [{**row(s, first_seq + i), "IngestSeq": first_seq + i} for i, s in enumerate(each)]
     return pa.Table.from_batches([AGENT_ACTIVITY.batch(rows)])

@@ -6,18 +6,12 @@ table through the API. What nothing fills is in `UNFILLED`, with its reason.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from scenarios.company import free_port, wait_until
+from scenarios.company import wait_until
+from scenarios.demo import Demo, running_demo
 from watchfloor.storage.table_shape import Column, Table
 from watchfloor.storage.tables import TABLES
 
@@ -37,65 +31,26 @@ FILLED = {
 """KQL that is true of a filled cell, by type of column; of all others a cell is filled that is not null."""
 
 
-@dataclass
-class Demo:
-    """A running product with its demo company at work."""
-
-    client: httpx.Client
-
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        """What a hunting query gives."""
-        answer = self.client.post("/api/hunting/run", json={"query": query, "max_rows": 10_000})
-        assert answer.status_code == 200, (query, answer.text)
-        body = answer.json()
-        names = [column["name"] for column in body["columns"]]
-        return [dict(zip(names, row, strict=True)) for row in body["rows"]]
-
-    def unfilled(self, table: Table) -> set[str]:
-        """Columns and aliases of a table that no row fills."""
-        types = {column.name: column.type for column in table.columns}
-        columns = [*table.columns, *(Column(other, types[name], "") for other, name in table.aliases)]
-        counts = ", ".join(
-            f"{c.name}_ = countif({FILLED.get(c.type, 'isnotnull({0})').format(c.name)})" for c in columns
-        )
-        [row] = self.rows(f"{table.name} | summarize {counts}")
-        return {c.name for c in columns if not row[f"{c.name}_"]}
+def unfilled(demo: Demo, table: Table) -> set[str]:
+    """Columns and aliases of a table that no row fills."""
+    types = {column.name: column.type for column in table.columns}
+    columns = [*table.columns, *(Column(other, types[name], "") for other, name in table.aliases)]
+    counts = ", ".join(f"{c.name}_ = countif({FILLED.get(c.type, 'isnotnull({0})').format(c.name)})" for c in columns)
+    [row] = demo.rows(f"{table.name} | summarize {counts}")
+    return {c.name for c in columns if not row[f"{c.name}_"]}
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo on free ports, attacked once, its poisoned pages read."""
-    directory: Path = tmp_path_factory.mktemp("demo")
-    data = directory / "data"
-    ports = {f"--{name}": free_port() for name in ("port", "gateway-port", "receiver-port", "receiver-grpc-port")}
-    options = {"--data": data, "--demo-base-port": 0, "--demo-rate": 8, **ports}
-    given = [str(part) for pair in options.items() for part in pair]
-    product = subprocess.Popen(
-        [sys.executable, "-m", "watchfloor", "up", "--demo", "--json", *given],
-        stdout=subprocess.PIPE, stderr=(directory / "up.log").open("w"), text=True,
-    )  # fmt: skip
-    try:
-        assert product.stdout is not None
-        said = product.stdout.readline()
-        assert said, (directory / "up.log").read_text()[-3000:]
-        addresses = json.loads(said)
-        company = [sys.executable, "-m", "watchfloor_demo"]
-        for arguments in (["attack", "--count", "6", "--pause", "0.1"], *(["ask", plan] for plan in PLANS)):
-            command = [*company, arguments[0], "--dir", str(data / "demo"), *arguments[1:]]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
-        token = Path(addresses["admin_token_file"]).read_text().strip()
-        with httpx.Client(
-            base_url=addresses["server"], timeout=60, trust_env=False, headers={"authorization": f"Bearer {token}"}
-        ) as client:
-            # The demo makes no operators: the first one ends the set-up link, which is whoever started it's to use.
-            wanda = {"id": "wanda", "roles": ["soc_analyst"], "password": "correct-horse-battery-staple-9"}
-            assert client.post("/api/operators", json=wanda).status_code == 201
-            yield Demo(client)
-    finally:
-        product.terminate()
-        status = product.wait(60)
-    assert status == 0, (directory / "up.log").read_text()[-3000:]
+    with running_demo(tmp_path_factory.mktemp("demo"), rate=8) as running:
+        running.play("attack", "--count", "6", "--pause", "0.1")
+        for plan in PLANS:
+            running.play("ask", plan)
+        # The demo makes no operators: the first one ends the set-up link, which is whoever started it's to use.
+        wanda = {"id": "wanda", "roles": ["soc_analyst"], "password": "correct-horse-battery-staple-9"}
+        assert running.client.post("/api/operators", json=wanda).status_code == 201
+        yield running
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
@@ -105,14 +60,14 @@ def test_the_demo_fills_every_column(demo: Demo, table: Table) -> None:
 
     def is_filled() -> bool:
         missing.clear()
-        missing.update(demo.unfilled(table) - expected)
+        missing.update(unfilled(demo, table) - expected)
         return not missing
 
     try:
         wait_until(is_filled, SECONDS, f"{table.name}")
     except AssertionError:
         pytest.fail(f"{table.name}: nothing fills {', '.join(sorted(missing))}")
-    assert demo.unfilled(table) == expected, "what is filled needs no exception"
+    assert unfilled(demo, table) == expected, "what is filled needs no exception"
 
 
 def test_every_exception_is_of_a_column_that_exists() -> None:

@@ -117,6 +117,10 @@ def _wants(rule: Rule, step: Step, reasons: Reasons) -> bool:
         return False
     if step.reason_code in select.except_reasons:
         return False
+    if select.targets and step.target not in select.targets:
+        return False
+    if step.target in select.except_targets:
+        return False
     if select.signals:
         found = {category for category, _ in step.signals}
         return not found.isdisjoint(select.signals) and found.isdisjoint(select.except_signals)
@@ -278,6 +282,8 @@ def _judge(rule: AnyRule, steps: Sequence[Step], reasons: Reasons) -> Meaning:
         severity = rule.severity
     if only_configuration and rule.severity_if_configuration:
         severity = rule.severity_if_configuration
+    if rule.routine and severity.rank < rule.routine.below.rank:
+        severity = min(severity, rule.routine.severity, key=lambda s: s.rank)
     if rule.escalate and len(steps) >= rule.escalate.at_least:
         severity = max(severity, rule.escalate.severity, key=lambda s: s.rank)
     if rule.tactic == "from_reason":

@@ -69,6 +69,8 @@ class Select(Content):
     except_reasons: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
     except_signals: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    except_targets: tuple[str, ...] = ()
     min_severity: Severity = Severity.INFORMATIONAL
 
 
@@ -76,6 +78,13 @@ class Escalation(Content):
     """From how many steps on an alert is more severe."""
 
     at_least: int = Field(ge=2)
+    severity: Severity
+
+
+class Routine(Content):
+    """What is milder than ``below`` by its own reasons is everyday work: its alert is no graver than ``severity``."""
+
+    below: Severity
     severity: Severity
 
 
@@ -99,6 +108,7 @@ class AnyRule(Content):
     techniques: tuple[str, ...] = ()
     group_by: tuple[GroupKey, ...] = Field(min_length=1)
     within_minutes: int = Field(default=0, ge=0, le=60)
+    routine: Routine | None = None
     escalate: Escalation | None = None
     user_role: EntityRole = EntityRole.IMPACTED
     actions: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 COLUMNS: Final = (
     "Timestamp", "IngestSeq", "TenantId", "ReportId", "ActionType", "InvocationId", "ConversationId", "SessionId",
     "AgentId", "AgentName", "UserId", "AccountUpn", "ServerId", "ToolName", "ToolEffect", "Verdict", "WouldBe",
-    "ReasonCode", "Reasons", "Signals", "PolicyId", "IPAddress",
+    "ReasonCode", "Reasons", "Signals", "PolicyId", "IPAddress", "DecisionTarget",
 )  # fmt: skip
 """What detection reads of AgentActivity; facts and contents are never among it."""
 
@@ -60,6 +60,8 @@ class Step:
     along again are the same attempt."""
     policy_id: str
     address: str
+    target: str = ""
+    """What a decision was about, as an agent's guardrail says: llm_input, tool_call, knowledge_result, …"""
 
     @property
     def is_jailbreak(self) -> bool:
@@ -188,6 +190,7 @@ def read_all(table: pa.Table) -> list[Step]:
             signals=_signals(row),
             policy_id=text["PolicyId"],
             address=text["IPAddress"],
+            target=text["DecisionTarget"],
         )
         # A replayed event may be stored twice: its later position counts, so that it is looked at as fresh.
         known = steps.get(step.report_id)
