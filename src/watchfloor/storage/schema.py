@@ -6,63 +6,15 @@ Rows are never shared across rooms as they are: the repositories beside this fil
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import sqlalchemy as sa
 
-
-class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """Aware UTC in Python; Unix microseconds in the database, so that order and equality mean the same everywhere."""
-
-    impl = sa.BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Any) -> int | None:
-        """Refuses naive times: they have no meaning here."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"naive time {value!r}")
-        delta = value - datetime(1970, 1, 1, tzinfo=UTC)
-        return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-    def process_result_value(self, value: int | None, dialect: Any) -> datetime | None:
-        """Microseconds to aware UTC, exactly."""
-        if value is None:
-            return None
-        return datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000)
-
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _table(name: str, *columns: Any) -> sa.Table:
-    return sa.Table(name, metadata, *columns)
-
-
-def _id(name: str = "id") -> sa.Column[str]:
-    return sa.Column(name, sa.String(200), primary_key=True)
-
-
-def _text(name: str, **kwargs: Any) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=kwargs.pop("nullable", False), server_default=kwargs.pop("default", None))
-
-
-def _json(name: str) -> sa.Column[Any]:
-    return sa.Column(name, sa.JSON, nullable=False)
-
-
-def _at(name: str, nullable: bool = False) -> sa.Column[datetime]:
-    return sa.Column(name, UtcDateTime, nullable=nullable)
-
+from watchfloor.storage.columns import UtcDateTime
+from watchfloor.storage.columns import at as _at
+from watchfloor.storage.columns import id_ as _id
+from watchfloor.storage.columns import json as _json
+from watchfloor.storage.columns import metadata as metadata
+from watchfloor.storage.columns import table as _table
+from watchfloor.storage.columns import text as _text
 
 # -- state as a whole ---------------------------------------------------------------------------------------------
 

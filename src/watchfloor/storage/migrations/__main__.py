@@ -8,12 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 
-from watchfloor.storage import migrations, schema
+from watchfloor.storage import columns, migrations
 
 
 def _plain_types(kind: str, item: Any, _: Any) -> str | bool:
     # Revisions are frozen; a type of ours is written as what it is in the database.
-    return "sa.BigInteger()" if kind == "type" and isinstance(item, schema.UtcDateTime) else False
+    return "sa.BigInteger()" if kind == "type" and isinstance(item, columns.UtcDateTime) else False
 
 
 def main() -> None:
