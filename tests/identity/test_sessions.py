@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchfloor.identity import sessions
+from watchfloor.identity import risk, sessions
 from watchfloor.identity.sts import TokenRefused
 from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.facts import AgentFacts, Kind, UserFacts
@@ -67,7 +67,8 @@ def test_revoking_twice_raises_the_epoch_twice_and_never_moves_the_limit_back(za
 
 def test_a_revoke_can_hold_the_user_to_a_password_reset_until_reinstated(zava: World) -> None:
     with zava.store.tx("soc") as tx:
-        sessions.revoke_user(tx, "griffin", "confirmed", require_password_reset=True, risk=RiskLevel.HIGH)
+        sessions.revoke_user(tx, "griffin", "confirmed", require_password_reset=True)
+        risk.confirm_compromised(tx, "user", "griffin", "confirmed")
     facts = user_facts(zava)
     assert facts.must_reset_password and facts.risk is RiskLevel.HIGH
     zava.clock.pass_seconds(60)
@@ -82,7 +83,8 @@ def test_a_revoke_can_hold_the_user_to_a_password_reset_until_reinstated(zava: W
 
 def test_a_later_revoke_does_not_lift_what_an_earlier_one_demanded(zava: World) -> None:
     with zava.store.tx("soc") as tx:
-        sessions.revoke_user(tx, "griffin", "confirmed", require_password_reset=True, risk=RiskLevel.HIGH)
+        sessions.revoke_user(tx, "griffin", "confirmed", require_password_reset=True)
+        risk.confirm_compromised(tx, "user", "griffin", "confirmed")
         sessions.revoke_user(tx, "griffin", "again")
     facts = user_facts(zava)
     assert facts.must_reset_password and facts.risk is RiskLevel.HIGH

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from identity.world import World, company
 from kql.running import shown
-from watchfloor.identity import operators, sessions
+from watchfloor.identity import operators, risk, sessions
 from watchfloor.model.agents import AgentState
 from watchfloor.model.people import RiskLevel, Role
 from watchfloor.registry import inventory as registry
@@ -271,11 +271,11 @@ def test_whom_an_operator_called_compromised_is_told_as_such_until_reinstated(hu
 
     assert told() == ("none", "None", "none")
     with hunted.world.store.tx("wanda") as tx:
-        sessions.revoke_user(tx, "griffin", "A stolen session.", risk=RiskLevel.HIGH)
+        risk.confirm_compromised(tx, "user", "griffin", "A stolen session.")
     assert told() == ("high", "ConfirmedCompromised", "adminConfirmedUserCompromised")
     with hunted.world.store.tx("wanda") as tx:
         sessions.reinstate_user(tx, "griffin", "A new phone.")
-    assert told() == ("none", "None", "none")
+    assert told() == ("none", "Remediated", "userPerformedSecuredPasswordChange")
 
 
 # -- when a row is written ----------------------------------------------------------------------------------------

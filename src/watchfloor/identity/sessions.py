@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from watchfloor.identity import risk
 from watchfloor.model.errors import InputError, NotFound
-from watchfloor.model.people import RiskLevel
-from watchfloor.storage import inventory, people
+from watchfloor.storage import inventory, people, risks
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -54,9 +54,10 @@ def revoke_user(
     reason: str,
     *,
     require_password_reset: bool = False,
-    risk: RiskLevel | None = None,
 ) -> Revoked:
-    """End every session of a user; optionally hold the user to a password reset and set the risk, in the same breath.
+    """End every session of a user; optionally hold the user to a password reset, in the same breath.
+
+    How risky the user is, is ``risk``'s to say.
 
     Raises ``NotFound``; ``InputError`` without a reason.
     """
@@ -65,7 +66,6 @@ def revoke_user(
     revoked = replace(
         people.without_sessions(user, tx.now),
         must_reset_password=user.must_reset_password or require_password_reset,
-        risk=user.risk if risk is None else risk,
         updated_at=tx.now,
     )
     people.save_user(tx, revoked, "user:revoke-sessions", reason)
@@ -73,10 +73,12 @@ def revoke_user(
 
 
 def reinstate_user(tx: ControlTx, user_id: str, reason: str) -> None:
-    """Let a user sign in again: risk none, no reset outstanding. What was revoked stays revoked."""
+    """Let a user sign in again: the risk remediated, no reset outstanding. What was revoked stays revoked."""
     user = _user(tx, user_id)
-    mended = replace(user, risk=RiskLevel.NONE, must_reset_password=False, updated_at=tx.now)
-    people.save_user(tx, mended, "user:reinstate", _reason(reason))
+    reason = _reason(reason)
+    mended = replace(user, must_reset_password=False, updated_at=tx.now)
+    people.save_user(tx, mended, "user:reinstate", reason)
+    risk.remediate(tx, risks.USER, user_id, reason)
 
 
 def set_user_enabled(tx: ControlTx, user_id: str, is_enabled: bool, reason: str) -> None:

@@ -19,8 +19,9 @@ import orjson
 
 from watchfloor.model.agents import AgentState, CredentialOwner
 from watchfloor.model.people import RiskLevel
+from watchfloor.model.risk import Risk, RiskState
 from watchfloor.registry.shape import ANY_TENANT, EVERYONE, GROUP, PlatformToolKind, SignIn, SignInWhen
-from watchfloor.storage import inventory, people, snapshots
+from watchfloor.storage import inventory, people, risks, snapshots
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
 from watchfloor.storage.people import Operator, User
 from watchfloor.storage.ports import EventLog
@@ -84,6 +85,7 @@ class Company:
     builds: Mapping[tuple[str, str], Build] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     operators: Mapping[str, Operator] = field(default_factory=dict)
+    user_risks: Mapping[str, Risk] = field(default_factory=dict)
 
     def upn(self, person: str | None) -> str:
         """The principal name of a user; of anybody else the id, so that it is not lost."""
@@ -102,6 +104,7 @@ def read_company(tx: ControlTx, tenant: str) -> Company:
         builds=snapshots.list_builds(tx),
         users={u.id: u for u in people.list_users(tx)},
         operators={o.id: o for o in people.list_operators(tx)},
+        user_risks=risks.find_states(tx, risks.USER),
     )
 
 
@@ -262,18 +265,18 @@ def ai_agents_info_row(agent: Agent, company: Company) -> Row:
 
 
 def identity_info_row(user: User, company: Company) -> Row:
-    """The row of IdentityInfo. Risk is told as Entra tells it; only an operator who revokes sessions sets one here."""
+    """The row of IdentityInfo. Risk is told as Entra tells it."""
     operator = company.operators.get(user.id)
-    is_at_risk = user.risk is not RiskLevel.NONE
-    is_confirmed = is_at_risk and user.not_before is not None
+    state = RiskState.NONE if user.risk is RiskLevel.NONE else RiskState.AT_RISK
+    risk = company.user_risks.get(user.id) or Risk(user.risk, state)
     return {
         "AccountObjectId": user.id,
         "AccountUpn": user.upn,
         "AccountDisplayName": user.name,
         "IsAccountEnabled": user.is_enabled,
         "RiskLevel": user.risk.value,
-        "RiskLevelDetails": "adminConfirmedUserCompromised" if is_confirmed else "none",
-        "RiskStatus": "ConfirmedCompromised" if is_confirmed else "AtRisk" if is_at_risk else "None",
+        "RiskLevelDetails": risk.detail,
+        "RiskStatus": risk.state.value[0].upper() + risk.state.value[1:],
         "AssignedRoles": _json(sorted(role.value for role in operator.roles) if operator else []),
         "Department": user.department,
         "JobTitle": user.job_title,
