@@ -7,6 +7,7 @@ import pytest
 from detection.rows import table
 from watchfloor.detection.evaluate import SliceRunner
 from watchfloor.detection.rules import Example, Rule, Ruleset, parse, shipped
+from watchfloor.detection.words import NEEDS_BOTH
 from watchfloor.guard.reasons import CODES
 from watchfloor.model.errors import InputError
 from watchfloor.storage.ports import Seq
@@ -57,7 +58,8 @@ def test_every_reason_code_of_the_guard_has_a_meaning() -> None:
         (MINIMAL.replace("tactic: Execution", "tactic: Hacking"), "x.yaml: tactic"),
         (MINIMAL.replace("id: x", "id: y"), "differs from the file's name"),
         (MINIMAL + "at_least: 3\n", "needs a window"),
-        (MINIMAL.replace("expect: [{}]", "expect: []"), "a case that must match"),
+        (MINIMAL.replace("expect: [{}]", "expect: []"), "x.yaml: tests: needs at least one row that must match"),
+        (MINIMAL[: MINIMAL.index("tests:")] + "tests: []\n", f"x.yaml: tests: {NEEDS_BOTH}"),
         (MINIMAL + "extra: 1\n", "x.yaml: extra"),
         ("a: [", "x.yaml:"),
     ],

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from detection.test_kql_rules import BLOCKED
-from portal.house import House
+from portal.house import NOON, House
 from watchfloor.model.people import Role
 
 RULE: dict[str, Any] = yaml.safe_load(BLOCKED)
@@ -82,7 +82,7 @@ def test_a_faulty_rule_is_refused_with_every_fault(house: House) -> None:
     assert admin.post("/api/rules", json=taken).status_code == 409
     assert admin.put("/api/rules/maker-credential-write", json=taken).status_code == 409
     assert admin.delete("/api/rules/maker-credential-write").status_code == 409
-    assert admin.post("/api/rules/jailbreak-attempt/disable", json={"reason": "no"}).status_code == 409
+    assert admin.post("/api/rules/nothing/disable", json={"reason": "no"}).status_code == 404
     assert house.client(Role.SOC_OPERATOR).post("/api/rules", json=RULE).status_code == 403
 
 
@@ -93,6 +93,65 @@ def test_a_shipped_rule_in_kql_can_be_switched_off_and_on(house: House) -> None:
     assert not off.json()["is_enabled"]
     assert admin.post("/api/rules/maker-credential-write/enable", json={"reason": "again"}).json()["is_enabled"]
     assert admin.post("/api/rules/handoff-to-unapproved-agent/enable", json={}).json()["is_enabled"]
+
+
+TOOLS = ("pay", "export", "drop", "pay")
+KINDS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "tool-invocation-blocked": ("run_detection", [{"reason": "policy"}]),
+    "suspicious-agent-execution": (
+        "watch_sessions", [{"reason": "policy", "tool": tool, "at": n * 60} for n, tool in enumerate(TOOLS)],
+    ),
+    "maker-credential-write": ("run_rules", []),
+}  # fmt: skip
+"""A rule of each kind: steps, session, near-real-time; the job that runs it, and what it raises an alert about."""
+
+
+@pytest.mark.claim("rules-switched")
+@pytest.mark.parametrize("rule_id", KINDS)
+def test_a_rule_of_any_kind_that_is_switched_off_raises_nothing_until_it_is_on_again(
+    house: House, rule_id: str
+) -> None:
+    job, steps = KINDS[rule_id]
+    admin = house.client(Role.SECURITY_ADMIN)
+
+    def happen(user: str) -> list[str]:
+        if steps:
+            house.stores.arrive(*[{**step, "user": user} for step in steps])
+        else:
+            columns = {"Timestamp": NOON, "TenantId": "default", "ReportId": f"evt_{user}", "UserId": user}
+            write = {"ActionType": "ToolCallDecided", "CredentialOwner": "maker", "ToolEffect": "pay",
+                     "Verdict": "allow", "AgentId": "billing"}  # fmt: skip
+            house.stores.write("AgentActivity", [columns | write])
+        house.clock.forward(minutes=5)
+        house.jobs.run_now(job)
+        house.clock.forward(minutes=-5)
+        return sorted(e["id"] for a in _alerts(house, rule_id) for e in a["entities"] if e["kind"] == "user")
+
+    assert happen("griffin") == ["griffin"]
+    assert admin.post(f"/api/rules/{rule_id}/disable", json={}).status_code in (400, 422), "a reason is needed"
+    off = admin.post(f"/api/rules/{rule_id}/disable", json={"reason": "too loud"}).json()
+    assert (off["is_enabled"], off["reason"]) == (False, "too loud")
+    assert happen("mona") == ["griffin"], "at once, without a restart; what was raised stays"
+    listed = admin.get("/api/rules").json()["items"]
+    assert [r["id"] for r in listed if not r["is_enabled"]] == [rule_id]
+    assert 'watchfloor_rules{enabled="no"} 1' in house.stranger().get("/metrics").text
+    assert admin.post(f"/api/rules/{rule_id}/enable", json={"reason": "needed"}).json()["is_enabled"]
+    assert happen("ada") == ["ada", "griffin"]
+    log = house.client(Role.OWNER).get("/api/audit", params={"limit": 50}).json()["items"]
+    told = {e["action"]: e["detail"]["reason"] for e in log if e["subject"] == f"rule/{rule_id}"}
+    assert told == {"rule:disable": "too loud", "rule:enable": "needed"}
+    denied = house.client(Role.SOC_OPERATOR).post(f"/api/rules/{rule_id}/disable", json={"reason": "x"})
+    assert denied.status_code == 403
+
+
+@pytest.mark.claim("rules-switched")
+def test_a_rule_that_is_switched_off_silences_no_other(house: House) -> None:
+    admin = house.client(Role.SECURITY_ADMIN)
+    admin.post("/api/rules/tool-invocation-blocked/disable", json={"reason": "too loud"})
+    house.stores.arrive(*[{"reason": "policy", "at": n * 60} for n in range(5)])
+    house.jobs.run_now("run_detection")
+    assert _alerts(house, "tool-invocation-blocked") == []
+    assert len(_alerts(house, "persistent-blocked-invocations")) == 1
 
 
 def test_a_rule_is_tried_on_its_own_tests_and_on_given_rows(house: House) -> None:

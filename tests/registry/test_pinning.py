@@ -19,7 +19,8 @@ from watchfloor.model.facts import Kind, ToolCard, ToolFacts
 from watchfloor.model.pins import tool_hash
 from watchfloor.registry import inventory as registry
 from watchfloor.registry import listing, pinning
-from watchfloor.storage import findings, inventory
+from watchfloor.storage import findings, inventory, rules
+from watchfloor.storage.rules import RuleState
 
 from .toolserver import SEARCH, SEND, LegacyServer, ToolServer, serving
 
@@ -190,6 +191,21 @@ def test_a_poisoned_definition_raises_its_own_alert_once(world: World, mail: Too
     assert report_changed_tools(world.store, shipped()) == 0
     with world.store.read() as tx:
         assert findings.has_alert_since(tx, "tool-poisoned", EntityKind.TOOL, "mail/send_email", EPOCH)
+
+
+@pytest.mark.claim("rules-switched")
+def test_a_poisoned_definition_is_told_once_its_rule_is_on_again(world: World, mail: ToolServer) -> None:
+    refresh(world)
+    mail.tools[0] = EVIL
+    refresh(world)
+    rule_id = "tool-poisoned"
+    with world.store.tx("sec") as tx:
+        rules.begin(tx, RuleState(rule_id))
+        rules.set_enabled(tx, rule_id, False, "the server is being rebuilt")
+    assert report_changed_tools(world.store, shipped()) == 0
+    with world.store.tx("sec") as tx:
+        rules.set_enabled(tx, rule_id, True, "it is done")
+    assert report_changed_tools(world.store, shipped()) == 1
 
 
 def test_both_definitions_can_be_compared_while_it_is_held(world: World, mail: ToolServer) -> None:

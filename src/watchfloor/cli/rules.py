@@ -1,22 +1,25 @@
 """``watchfloor rules``: detection rules, from the first line to what they would have raised.
 
-``list``, ``test`` and ``new`` need no server; ``backtest`` asks one, as any client would.
+``test`` and ``new`` need no server, nor does ``list --shipped``; the others ask one, as any client would.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 import yaml
 from pydantic import ValidationError
 
 from watchfloor.cli.api import ask, connect, one_line, server_options
+from watchfloor.detection.evaluate import plural
 from watchfloor.detection.kql_rule import KqlRule, prepare
 from watchfloor.detection.kql_trial import try_example
-from watchfloor.detection.rules import shipped
+from watchfloor.detection.rules import AnyRule, shipped
 from watchfloor.detection.words import faults_of
 from watchfloor.model.errors import InputError
 
@@ -66,18 +69,66 @@ _FILES = click.argument("files", nargs=-1, type=click.Path(exists=True, path_typ
 
 @click.group()
 def rules() -> None:
-    """List, test, write and backtest detection rules."""
+    """List, switch, test, write and backtest detection rules."""
 
 
 @rules.command("list")
-def list_rules() -> None:
-    """Print every rule that comes with the product: id, kind, severity, tactic."""
+@click.option("--shipped", "is_offline", is_flag=True, help="Only those that come with the product, without a server.")
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def list_rules(
+    is_offline: bool, server_url: str | None, token_file: Path | None, data: Path | None, as_json: bool
+) -> None:
+    """Print every rule: id, kind, severity, tactic, and whether it is on."""
+    if is_offline:
+        found = _shipped_rules()
+    else:
+        with connect(server_url, token_file, data) as client:
+            found = ask(client, "GET", "/api/rules")["items"]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for rule in found:
+        line = f"{rule['id']:36} {rule['kind']:15} {rule['severity']:14} {rule['tactic']:22}"
+        if "is_enabled" in rule:
+            line += "on" if rule["is_enabled"] else f"off: {one_line(rule['reason'])}"
+        click.echo(line.rstrip())
+
+
+def _shipped_rules() -> list[dict[str, Any]]:
+    """What can be said of the product's rules where nobody knows whether they are on."""
     every = shipped()
-    lines = [(r.id, "steps", r.severity, r.tactic) for r in every.rules]
-    lines += [(r.id, "session", r.severity, r.tactic) for r in every.sessions]
-    lines += [(r.id, r.kind, r.severity, r.tactic) for r in every.kql]
-    for rule_id, kind, severity, tactic in sorted(lines):
-        click.echo(f"{rule_id:36} {kind:15} {severity!s:14} {tactic}")
+    kinds: list[tuple[AnyRule | KqlRule, str]] = [(r, "steps") for r in every.rules]
+    kinds += [(r, "session") for r in every.sessions]
+    kinds += [(r, r.kind) for r in every.kql]
+    found = [{"id": r.id, "kind": kind, "severity": str(r.severity), "tactic": r.tactic} for r, kind in kinds]
+    return sorted(found, key=lambda rule: rule["id"])
+
+
+@rules.command()
+@click.argument("rule_id", metavar="ID")
+@click.option("--reason", required=True, help="Why; it stands beside the rule and in the audit log.")
+@server_options
+def disable(rule_id: str, reason: str, server_url: str | None, token_file: Path | None, data: Path | None) -> None:
+    """Switch the rule ID off: it raises nothing from now on. What it has raised stays."""
+    _switch(rule_id, "disable", reason, server_url, token_file, data)
+
+
+@rules.command()
+@click.argument("rule_id", metavar="ID")
+@click.option("--reason", default="", help="Why; it stands in the audit log.")
+@server_options
+def enable(rule_id: str, reason: str, server_url: str | None, token_file: Path | None, data: Path | None) -> None:
+    """Switch the rule ID on again: it judges what arrives from now on."""
+    _switch(rule_id, "enable", reason, server_url, token_file, data)
+
+
+def _switch(
+    rule_id: str, verb: str, reason: str, server_url: str | None, token_file: Path | None, data: Path | None
+) -> None:
+    with connect(server_url, token_file, data) as client:
+        rule = ask(client, "POST", f"/api/rules/{quote(rule_id, safe='')}/{verb}", {"reason": reason})
+    click.echo(f"{rule['id']} is {'on' if rule['is_enabled'] else 'off'}")
 
 
 @rules.command("test")
@@ -104,7 +155,7 @@ def run_tests(files: tuple[Path, ...]) -> None:
             failed += not trial.is_passed
             for fault in trial.faults:
                 click.echo(f"{where}: tests: {trial.name}: {fault}")
-    click.echo(f"{len(found)} rules, {cases} cases, {failed} failed")
+    click.echo(f"{plural(len(found), 'rule')}, {plural(cases, 'case')}, {failed} failed")
     if failed:
         raise SystemExit(1)
 

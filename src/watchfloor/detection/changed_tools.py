@@ -17,7 +17,7 @@ from watchfloor.detection.steps import Step
 from watchfloor.guard.definitions import inspect
 from watchfloor.model.agents import PinState
 from watchfloor.model.cases import EntityKind
-from watchfloor.storage import findings, inventory
+from watchfloor.storage import findings, inventory, rules
 from watchfloor.storage.control import ControlTx, SqlControlStore
 from watchfloor.storage.inventory import Tool
 
@@ -62,24 +62,26 @@ def _rule_of(tool: Tool) -> str:
 
 
 def _unreported(tx: ControlTx) -> list[Tool]:
+    off = rules.switched_off(tx)
     return [
         tool
         for tool in inventory.list_tools(tx)
         if tool.pin_state is PinState.CHANGED
+        and _rule_of(tool) not in off
         and not findings.has_alert_since(tx, _rule_of(tool), EntityKind.TOOL, tool.key, tool.updated_at - _EARLIER)
     ]
 
 
 def report_changed_tools(control: SqlControlStore, ruleset: Ruleset, tenant: str = "default") -> int:
     """Raise what is missing; how many alerts. Safe to run at any time, any number of times."""
-    rules = {rule.id: rule for rule in ruleset.rules}
-    if RULE not in rules or POISONED not in rules:
+    known = {rule.id: rule for rule in ruleset.rules}
+    if RULE not in known or POISONED not in known:
         return 0
     with control.read() as tx:
         if not _unreported(tx):
             return 0
     with control.tx(ACTOR, audited=False) as tx:
         drafts = [
-            draft_alert(rules[_rule_of(tool)], [_step(tool, tenant)], ruleset.reasons) for tool in _unreported(tx)
+            draft_alert(known[_rule_of(tool)], [_step(tool, tenant)], ruleset.reasons) for tool in _unreported(tx)
         ]
         return len(keep(tx, drafts, "tools").raised)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from watchfloor import kql
-from watchfloor.detection.words import Content, Tactic
+from watchfloor.detection.words import NEEDS_BOTH, Content, Tactic
 from watchfloor.kql import ast
 from watchfloor.kql.bind.tables import mentions
 from watchfloor.kql.errors import nearest
@@ -123,7 +123,7 @@ def prepare(rule: KqlRule, schema: Schema | None = None) -> tuple[Prepared | Non
     schema = schema or catalogue()
     faults = _check_times(rule)
     if not any(not e.expect for e in rule.tests) or not any(e.expect for e in rule.tests):
-        faults.append("tests: needs a case that must match and one that must not")
+        faults.append(f"tests: {NEEDS_BOTH}")
     faults += _check_rows(rule, schema)
     try:
         tree = kql.parse(rule.query)

@@ -8,8 +8,8 @@ all faults at once. This module knows files and words; it never sees an event.
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from importlib import resources
@@ -19,7 +19,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from watchfloor.detection.kql_rule import KqlRule, check_rule
-from watchfloor.detection.words import TACTICS, Content, Tactic, faults_of, progress
+from watchfloor.detection.words import NEEDS_BOTH, TACTICS, Content, Tactic, faults_of, progress
 from watchfloor.model.cases import EntityRole
 from watchfloor.model.errors import InputError
 from watchfloor.model.verdicts import Severity
@@ -151,6 +151,14 @@ class Ruleset:
     sessions: tuple[SessionRule, ...] = ()
     kql: tuple[KqlRule, ...] = ()
 
+    def without(self, ids: Collection[str]) -> Ruleset:
+        """What is left if these rules over steps and sessions are off; those in KQL keep their own state."""
+        return replace(
+            self,
+            rules=tuple(rule for rule in self.rules if rule.id not in ids),
+            sessions=tuple(rule for rule in self.sessions if rule.id not in ids),
+        )
+
     @property
     def longest_window(self) -> timedelta:
         """How far back from a fresh step a rule may have to look."""
@@ -166,7 +174,7 @@ def _check(rule: Rule | SessionRule, where: str) -> list[str]:
     if isinstance(rule, Rule) and rule.at_least > 1 and not rule.within_minutes:
         faults.append(f"{where}: within_minutes: a rule with at_least {rule.at_least} needs a window")
     if not any(not example.expect for example in rule.tests) or not any(example.expect for example in rule.tests):
-        faults.append(f"{where}: tests: needs a case that must match and one that must not")
+        faults.append(f"{where}: tests: {NEEDS_BOTH}")
     return faults
 
 

@@ -5,7 +5,8 @@ rule needs from the past is read from the event store each time, so a crash, a s
 nothing.
 
 INVARIANT: alerts, incidents and the cursor are committed in one transaction. Events before the cursor have been judged
-with everything that was known then, and each finding is stored under its own key, once.
+with everything that was known then, and each finding is stored under its own key, once. A rule stores nothing once it
+was switched off.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from watchfloor.detection.evaluate import HOUR, SliceRunner
 from watchfloor.detection.keep import keep
 from watchfloor.detection.rules import Ruleset
 from watchfloor.detection.steps import COLUMNS, interesting, read
-from watchfloor.storage import findings
+from watchfloor.storage import findings, rules
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.control import SqlControlStore
 from watchfloor.storage.ports import Seq
@@ -64,18 +65,18 @@ class Detector:
         context_rows: int = 2_000,
     ) -> None:
         self._control, self._activity, self._ruleset = control, activity, ruleset
-        self._runner = SliceRunner(ruleset)
         self._slice_rows, self._context_rows = slice_rows, context_rows
 
     def run(self) -> Report:
         """Judge the next slice of events. Safe to run at any time, any number of times, by any number of servers."""
         with self._control.read() as tx:
-            cursor = findings.read_cursor(tx, CURSOR)
+            cursor, off = findings.read_cursor(tx, CURSOR), rules.switched_off(tx)
         fresh = self._activity.after(cursor, self._slice_rows, COLUMNS)
         if fresh.num_rows == 0:
             return Report(upto=cursor)
         upto = int(pc.max(fresh["IngestSeq"]).as_py())
-        drafts = self._runner.run_slice(self._with_context(fresh), Seq(cursor)) if interesting(fresh).num_rows else ()
+        runner = SliceRunner(self._ruleset.without(off))
+        drafts = runner.run_slice(self._with_context(fresh), Seq(cursor)) if interesting(fresh).num_rows else ()
         is_behind = fresh.num_rows >= self._slice_rows // 2
         if not drafts:
             with self._control.tx(ACTOR, audited=False) as tx:
@@ -85,7 +86,8 @@ class Detector:
             if not findings.move_cursor(tx, CURSOR, cursor, upto):
                 # Another server has judged this slice meanwhile. Its findings are stored; ours would be the same.
                 return Report(upto=cursor, is_behind=True)
-            kept = keep(tx, drafts, f"events/{cursor + 1}-{upto}")
+            off = rules.switched_off(tx)
+            kept = keep(tx, [d for d in drafts if d.rule_id not in off], f"events/{cursor + 1}-{upto}")
         raised, joined = len(kept.raised), kept.incidents
         if raised:
             _log.info("raised %d alerts in %s", raised, ", ".join((*joined.opened, *joined.extended)))

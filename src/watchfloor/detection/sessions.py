@@ -21,9 +21,10 @@ from watchfloor.detection.rules import Ruleset, SessionRule
 from watchfloor.detection.steps import COLUMNS, Step, read_all
 from watchfloor.model.cases import AlertDraft
 from watchfloor.model.errors import Unavailable
-from watchfloor.storage import findings
+from watchfloor.storage import findings, rules
 from watchfloor.storage.activity import Activity, literal, moment
 from watchfloor.storage.control import SqlControlStore
+from watchfloor.storage.rules import RuleState
 
 CURSOR: Final = "sessions"
 LEARNING_CURSOR: Final = "sessions-learning"
@@ -46,24 +47,27 @@ def watch(
     """
     name = LEARNING_CURSOR if learning else CURSOR
     with control.read() as tx:
-        cursor = findings.read_cursor(tx, name)
+        cursor, known = findings.read_cursor(tx, name), rules.states(tx)
     newest = activity.newest_seq()
     if newest <= cursor:
         return 0
     since = activity.oldest_after(cursor, newest)
     drafts, failed = [], {}
     for rule in ruleset.sessions:
-        if bool(rule.learns_days) is not learning:
+        state = known.get(rule.id, RuleState(rule.id))
+        if bool(rule.learns_days) is not learning or not state.is_enabled:
             continue
+        due = points(rule, since or now, now)
         try:
-            drafts += [d for point in points(rule, since or now, now) for d in ask(activity, ruleset, rule, point)]
+            drafts += [d for point in due for d in ask(activity, ruleset, rule, point, state.position)]
         except Unavailable as error:
             failed[rule.id] = str(error)
     with control.tx(ACTOR, audited=False) as tx:
         # Forward even if a rule got no answer: asking about an ever longer time would only make that worse.
         if not findings.move_cursor(tx, name, cursor, newest):
             return 0  # another server has asked meanwhile
-        kept = keep(tx, drafts, f"events/{cursor + 1}-{newest}")
+        off = rules.switched_off(tx)
+        kept = keep(tx, [d for d in drafts if d.rule_id not in off], f"events/{cursor + 1}-{newest}")
     if failed:
         raise Unavailable(f"no answer for {', '.join(failed)}: {next(iter(failed.values()))}")
     return len(kept.raised)
@@ -80,13 +84,16 @@ def points(rule: SessionRule, since: datetime, now: datetime) -> list[datetime]:
     return [*due, now]
 
 
-def ask(activity: Activity, ruleset: Ruleset, rule: SessionRule, now: datetime) -> list[AlertDraft]:
-    """The alerts that ``rule`` has about the window that ends at ``now``."""
+def ask(activity: Activity, ruleset: Ruleset, rule: SessionRule, now: datetime, seq: int = 0) -> list[AlertDraft]:
+    """The alerts that ``rule`` has about the window that ends at ``now``.
+
+    ``seq``: where the rule was switched on. What it had not been asked about before stays untold, unless more came.
+    """
     found = activity.query(text_of(rule, now), _MOST_ALERTS).to_pylist()
     drafts = []
     for row in found:
         steps = _evidence(activity, _ids(row.get("Evidence")), now - timedelta(days=1), now)
-        if steps:
+        if any(step.seq > seq for step in steps):
             drafts.append(draft_alert(rule, steps, ruleset.reasons, str(row.get("Detail") or "")))
     return drafts
 

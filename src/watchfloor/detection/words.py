@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 TACTICS: Final = (
     "Reconnaissance",
@@ -30,6 +31,10 @@ TACTICS: Final = (
 Tactic = Annotated[str, Field(pattern=f"^({'|'.join(TACTICS)})$")]
 
 
+NEEDS_BOTH: Final = "needs at least one row that must match and one that must not"
+"""What is wrong with the tests of a rule that show only one side, or nothing."""
+
+
 def progress(tactic: str) -> int:
     """How far along the kill chain ``tactic`` is; unknown ones come first."""
     return TACTICS.index(tactic) if tactic in TACTICS else -1
@@ -43,4 +48,11 @@ class Content(BaseModel):
 
 def faults_of(error: ValidationError) -> str:
     """Every fault with its place, in a line."""
-    return "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+    return "; ".join(_fault(e) for e in error.errors())
+
+
+def _fault(error: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if place == "tests" and error["type"] in ("too_short", "missing"):
+        return f"tests: {NEEDS_BOTH}"
+    return f"{place}: {error['msg']}"

@@ -16,6 +16,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from watchfloor import __version__
+from watchfloor.detection import custom_rules
+from watchfloor.detection.rules import shipped
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import PUBLIC, Viewer, permit
@@ -73,17 +75,17 @@ class Readiness(BaseModel):
 
 
 def _rule_lines(deps: PortalDeps) -> Iterator[str]:
-    """What rules in KQL cost, all together; rule by rule it is at ``/api/rules``, for who is signed in."""
+    """How many rules are on, and what those in KQL cost, all together; rule by rule it is at ``/api/rules``."""
     try:
         with deps.control.read() as tx:
-            known = list(rules.states(tx).values())
+            known, off = list(rules.states(tx).values()), len(rules.switched_off(tx))
+            every = len(custom_rules.shipped_ids(shipped())) + len(rules.custom_rules(tx))
     except WatchfloorError:
         return
-    on = sum(state.is_enabled for state in known)
-    yield "# HELP watchfloor_rules Detection rules in KQL, by whether they are switched on."
+    yield "# HELP watchfloor_rules Detection rules, by whether they are switched on."
     yield "# TYPE watchfloor_rules gauge"
-    yield f'watchfloor_rules{{enabled="yes"}} {on}'
-    yield f'watchfloor_rules{{enabled="no"}} {len(known) - on}'
+    yield f'watchfloor_rules{{enabled="yes"}} {every - off}'
+    yield f'watchfloor_rules{{enabled="no"}} {off}'
     yield "# HELP watchfloor_rule_runs_total Runs of detection rules in KQL."
     yield "# TYPE watchfloor_rule_runs_total counter"
     yield f"watchfloor_rule_runs_total {sum(state.runs for state in known)}"

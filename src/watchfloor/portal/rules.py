@@ -16,7 +16,7 @@ from watchfloor.detection import custom_rules, kql_trial
 from watchfloor.detection.backtest import MOST_DAYS, backtest_of
 from watchfloor.detection.kql_evaluate import Evaluator
 from watchfloor.detection.kql_rule import KqlRule, Prepared, prepare
-from watchfloor.detection.rules import AnyRule, shipped
+from watchfloor.detection.rules import AnyRule, SessionRule, shipped
 from watchfloor.model.cases import EntityKind
 from watchfloor.model.errors import Conflict, InputError, NotFound
 from watchfloor.model.people import Permission
@@ -229,13 +229,20 @@ def delete_rule(rule_id: str, viewer: Annotated[Viewer, permit(Permission.POLICY
 def enable_rule(
     rule_id: str, body: Switch, viewer: Annotated[Viewer, permit(Permission.POLICY_WRITE)], deps: Deps
 ) -> RuleDetailView:
-    """A near-real-time rule goes on with what arrives from now on, a scheduled one with the spans that it missed."""
-    prepared = _switchable(deps, rule_id)
-    live = prepared.rule.is_near_real_time
+    """It goes on with what arrives from now on, a scheduled one with the spans that it missed."""
+    rule, _ = _find(deps, rule_id)
+    newest = None
+    if isinstance(rule, KqlRule):
+        prepared, faults = prepare(rule, deps.hunter.schema())
+        if prepared is None:
+            raise InputError("\n".join(faults), where=rule_id)
+        newest = _newest(deps, prepared) if rule.is_near_real_time else None
+    elif isinstance(rule, SessionRule):
+        newest = deps.activity.newest_seq()
     with deps.control.tx(viewer.id) as tx:
         rules.begin(tx, RuleState(rule_id))
         was_off = not rules.states(tx)[rule_id].is_enabled
-        rules.set_enabled(tx, rule_id, True, body.reason, _newest(deps, prepared) if live and was_off else None)
+        rules.set_enabled(tx, rule_id, True, body.reason, newest if was_off else None)
     deps.nudge("run_rules")
     return _detail(deps, rule_id)
 
@@ -244,10 +251,10 @@ def enable_rule(
 def disable_rule(
     rule_id: str, body: Switch, viewer: Annotated[Viewer, permit(Permission.POLICY_WRITE)], deps: Deps
 ) -> RuleDetailView:
-    """It sees nothing until it is switched on again."""
+    """Of whichever kind. It raises nothing until it is switched on again; what it has raised stays."""
     if not body.reason:
         raise InputError("a rule that is switched off needs a reason.", where="reason")
-    _switchable(deps, rule_id)
+    _find(deps, rule_id)
     with deps.control.tx(viewer.id) as tx:
         rules.begin(tx, RuleState(rule_id))
         rules.set_enabled(tx, rule_id, False, body.reason)
@@ -365,12 +372,12 @@ def _read(stored: CustomRule) -> KqlRule | None:
 def _kind(rule: AnyRule | KqlRule) -> str:
     if isinstance(rule, KqlRule):
         return rule.kind
-    return "session" if hasattr(rule, "query") else "steps"
+    return "session" if isinstance(rule, SessionRule) else "steps"
 
 
 def _view(rule: AnyRule | KqlRule, state: RuleState | None, *, is_custom: bool = False) -> RuleView:
     cost = None
-    if state is not None:
+    if state is not None and isinstance(rule, KqlRule):
         cost = CostView(
             runs=state.runs,
             rows=state.rows,
@@ -398,13 +405,9 @@ def _view(rule: AnyRule | KqlRule, state: RuleState | None, *, is_custom: bool =
 
 
 def _detail(deps: PortalDeps, rule_id: str) -> RuleDetailView:
+    rule, stored = _find(deps, rule_id)
     with deps.control.read() as tx:
-        state, stored = rules.states(tx).get(rule_id), rules.find_custom_rule(tx, rule_id)
-    own = _read(stored) if stored is not None else None
-    every: list[AnyRule | KqlRule] = [*shipped().rules, *shipped().sessions, *shipped().kql]
-    rule = own or next((r for r in every if r.id == rule_id), None)
-    if rule is None:
-        raise NotFound(f"there is no rule {rule_id!r}.", where="rule")
+        state = rules.states(tx).get(rule_id)
     body = dict(stored.body) if stored is not None else rule.model_dump(mode="json", exclude_defaults=True)
     return RuleDetailView(
         **_view(rule, state, is_custom=stored is not None).model_dump(),
@@ -442,19 +445,16 @@ def _save(deps: PortalDeps, viewer: Viewer, body: dict[str, Any], *, create: boo
     return _detail(deps, prepared.rule.id)
 
 
-def _switchable(deps: PortalDeps, rule_id: str) -> Prepared:
+def _find(deps: PortalDeps, rule_id: str) -> tuple[AnyRule | KqlRule, CustomRule | None]:
+    """A rule of any kind, and how it is stored if an operator wrote it. Raises ``NotFound``."""
     with deps.control.read() as tx:
         stored = rules.find_custom_rule(tx, rule_id)
-    rule = _read(stored) if stored is not None else next((r for r in shipped().kql if r.id == rule_id), None)
+    own = _read(stored) if stored is not None else None
+    every: list[AnyRule | KqlRule] = [*shipped().rules, *shipped().sessions, *shipped().kql]
+    rule = own or next((r for r in every if r.id == rule_id), None)
     if rule is None:
-        if rule_id in custom_rules.shipped_ids(shipped()):
-            message = "only rules in KQL can be switched."
-            raise Conflict(message, where="rule", remedy="Suppress its alerts instead.")
         raise NotFound(f"there is no rule {rule_id!r}.", where="rule")
-    prepared, faults = prepare(rule, deps.hunter.schema())
-    if prepared is None:
-        raise InputError("\n".join(faults), where=rule_id)
-    return prepared
+    return rule, stored
 
 
 def _suppression(found: Suppression, now: datetime) -> SuppressionView:

@@ -1,4 +1,4 @@
-"""Detection rules in control state: those that operators wrote, how every rule in KQL fares, suppressions.
+"""Detection rules in control state: those that operators wrote, how rules fare and which are off, suppressions.
 
 Below ``detection`` and the portal, above the tables; everything in the caller's transaction. It does not know what a
 rule means: bodies are checked before they come here.
@@ -27,7 +27,11 @@ LONGEST_TEXT: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """How one rule fares. Times are milliseconds; ``strikes``: failures in a row; ``reason``: why it is disabled."""
+    """How one rule fares. Times are milliseconds; ``strikes``: failures in a row; ``reason``: why it is disabled.
+
+    A rule that is not in KQL has a state only once it was switched, and nothing is counted in it; its ``position`` is
+    where it was switched on.
+    """
 
     rule_id: str
     is_enabled: bool = True
@@ -86,6 +90,11 @@ def states(tx: ControlTx) -> dict[str, RuleState]:
     """Every state that is known, by rule."""
     rows = tx.connection.execute(sa.select(rule_state))
     return {row.rule_id: RuleState(**row._mapping) for row in rows}
+
+
+def switched_off(tx: ControlTx) -> frozenset[str]:
+    """Ids of the rules that must not raise anything."""
+    return frozenset(tx.connection.scalars(sa.select(rule_state.c.rule_id).where(~rule_state.c.is_enabled)))
 
 
 def begin(tx: ControlTx, state: RuleState) -> None:

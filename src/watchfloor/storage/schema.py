@@ -357,9 +357,9 @@ rule_state = _table(
     _text("last_error"),
     _text("note"),
 )
-"""How far each rule in KQL has got, what it costs and finds. ``position`` moves in the transaction that stores what was
-found up to there: an ingest position, or the end of a span in microseconds; ``seen``: the ingest position up to which a
-scheduled rule has made up for late rows."""
+"""Whether a rule is on, and of those in KQL how far each has got, what it costs and finds. ``position`` moves in the
+transaction that stores what was found up to there: an ingest position, or the end of a span in microseconds; ``seen``:
+the ingest position up to which a scheduled rule has made up for late rows."""
 
 suppression = _table(
     "suppression",
