@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from watchfloor.identity.jwks import MAX_JWKS_BYTES, fetch_jwks
+from watchfloor.identity.jwks import MAX_JWKS_BYTES, clock_lead, fetch_jwks, fetch_key_set
 from watchfloor.model.errors import Unavailable
 
 
@@ -50,6 +50,25 @@ def site() -> Iterator[tuple[str, list[str]]]:
 
 def test_a_key_set_is_fetched(site: tuple[str, list[str]]) -> None:
     assert fetch_jwks(f"{site[0]}/jwks") == b'{"keys": []}'
+
+
+def test_a_server_on_our_time_is_not_ahead(site: tuple[str, list[str]]) -> None:
+    assert fetch_key_set(f"{site[0]}/jwks").lead == 0.0
+
+
+@pytest.mark.parametrize(
+    ("date", "lead"),
+    [
+        ("Mon, 02 Mar 2026 12:02:00 GMT", 121.0),  # at most: the second may be as good as over
+        ("Mon, 02 Mar 2026 12:00:00 GMT", 0.0),
+        ("Mon, 02 Mar 2026 11:58:00 GMT", 0.0),
+        ("", 0.0),
+        ("yesterday", 0.0),
+        ("Mon, 02 Mar 99999 12:00:00 GMT", 0.0),
+    ],
+)
+def test_how_far_a_clock_is_ahead_is_read_from_the_date_of_its_answer(date: str, lead: float) -> None:
+    assert clock_lead(date, 1772452800.0) == lead
 
 
 def test_a_redirect_is_not_followed(site: tuple[str, list[str]]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from watchfloor.gateway.tokens import TokenError, TokenVerifier
 from watchfloor.identity import sessions
+from watchfloor.identity.providers import CLOCK_SKEW, FRESH_SECONDS
 from watchfloor.identity.refusals import PER_MINUTE
 from watchfloor.identity.sts import TokenRefused
 from watchfloor.model.agents import AgentState, CredentialOwner, TokenMode
@@ -361,6 +362,48 @@ def test_a_sign_in_from_before_a_revoke_is_refused_and_a_later_one_is_not(zava: 
     assert refused(zava, subject_token=zava.idp.sign_in("griffin", auth_time=old_sign_in)).reason == "session_revoked"
     issued = zava.service.issue(zava.request())
     assert zava.claims_of(issued.access_token)["sev"] == 2
+
+
+@pytest.mark.parametrize("says_its_time", [True, False])
+@pytest.mark.parametrize("ahead", [3, 25, 120])
+def test_a_provider_whose_clock_is_ahead_does_not_carry_a_session_over_a_revoke(
+    zava: World, ahead: int, says_its_time: bool
+) -> None:
+    zava.idp.ahead, zava.idp.says_its_time = ahead, says_its_time
+    stolen = zava.idp.sign_in("griffin")
+    if ahead <= CLOCK_SKEW:
+        assert zava.service.issue(zava.request(subject_token=stolen)).access_token
+    else:
+        assert refused(zava, subject_token=stolen).reason == "subject_token_invalid"
+    with zava.store.tx("soc") as tx:
+        sessions.revoke_user(tx, "griffin", "stolen session")
+    # By its provider's clock the stolen session began after the revoke.
+    for _ in range(ahead + 2):
+        assert refused(zava, subject_token=stolen).reason in {"session_revoked", "subject_token_invalid"}
+        zava.clock.pass_seconds(1)
+    assert refused(zava, subject_token=stolen).reason == "session_revoked"
+    # Its clock is mended: what it signed before does not come back to life.
+    zava.idp.ahead = 0.0
+    zava.clock.pass_seconds(FRESH_SECONDS + 1)
+    zava.service.key_sets.refresh_due()
+    assert refused(zava, subject_token=stolen).reason == "session_revoked"
+    zava.clock.pass_seconds(ahead + 3)
+    assert zava.service.issue(zava.request()).access_token
+
+
+@pytest.mark.parametrize("behind", [3, 120])
+def test_a_provider_whose_clock_is_behind_refuses_new_sessions_for_as_long_and_never_lets_an_old_one_in(
+    zava: World, behind: int
+) -> None:
+    zava.idp.ahead = -behind
+    stolen = zava.idp.sign_in("griffin")
+    with zava.store.tx("soc") as tx:
+        sessions.revoke_user(tx, "griffin", "stolen session")
+    assert refused(zava, subject_token=stolen).reason == "session_revoked"
+    assert refused(zava, subject_token=zava.idp.sign_in("griffin")).reason == "session_revoked"
+    zava.clock.pass_seconds(behind + 2)
+    assert zava.service.issue(zava.request(subject_token=zava.idp.sign_in("griffin"))).access_token
+    assert refused(zava, subject_token=stolen).reason == "session_revoked"
 
 
 # -- the request itself -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from joserfc.jwk import RSAKey
 
+from watchfloor.identity.jwks import FetchedKeySet
 from watchfloor.identity.providers import (
     FRESH_SECONDS,
     RETRY_SECONDS,
@@ -300,7 +301,7 @@ def test_a_private_key_in_a_key_set_is_read_as_its_public_half() -> None:
 
 
 def test_a_key_set_that_nobody_asked_for_is_not_fetched() -> None:
-    def fetch(url: str) -> bytes:
+    def fetch(url: str) -> FetchedKeySet:
         raise Unavailable("must not be asked")
 
     assert KeySets(fetch, clock=lambda: 0.0).refresh_due() == 0

@@ -23,6 +23,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from watchfloor.identity import keys
+from watchfloor.identity.jwks import FetchedKeySet
 from watchfloor.identity.providers import KeySets
 from watchfloor.identity.sts import TokenRequest, TokenService, TokenSettings
 from watchfloor.model.errors import Unavailable
@@ -89,21 +90,25 @@ class IdentityProvider:
     fetched: int = 0
     is_down: bool = False
     body: bytes | None = None
+    ahead: float = 0.0
+    """Seconds that its clock is ahead of ours."""
+    says_its_time: bool = True
 
     @property
     def jwks_uri(self) -> str:
         return f"{self.issuer}/jwks"
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str) -> FetchedKeySet:
         self.fetched += 1
         if self.is_down or url != self.jwks_uri:
             raise Unavailable(f"The key set {url} cannot be fetched: connection refused.")
         if self.body is not None:
-            return self.body
-        return json.dumps({"keys": [key.as_dict(private=False) for key in self.published]}).encode()
+            return FetchedKeySet(self.body)
+        body = json.dumps({"keys": [key.as_dict(private=False) for key in self.published]}).encode()
+        return FetchedKeySet(body, self.ahead if self.says_its_time else 0.0)
 
     def claims(self, user: str, **changes: Any) -> dict[str, Any]:
-        now = int(self.clock.at.timestamp())
+        now = int(self.clock.at.timestamp() + self.ahead)
         claims: dict[str, Any] = {
             "iss": self.issuer,
             "aud": "watchfloor",

@@ -15,7 +15,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from watchfloor.identity.jwks import fetch_jwks
+from watchfloor.identity.jwks import FetchedKeySet, fetch_key_set
 from watchfloor.model.errors import Unavailable
 from watchfloor.storage.people import IdentityProvider
 
@@ -54,6 +54,8 @@ class Subject:
     expires: int
     session_id: str | None
     methods: tuple[str, ...]
+    clock_lead: float = 0.0
+    """How many seconds the provider's clock may be ahead of ours."""
 
 
 def _unpadded(text: str) -> bytes:
@@ -99,6 +101,8 @@ class _Entry:
     fetched_at: float
     tried_at: float
     problem: str = ""
+    leads: Mapping[float, float] = field(default_factory=dict)
+    """What was seen of the provider's clock: when, and by how many seconds it was ahead."""
 
 
 class KeySets:
@@ -110,7 +114,7 @@ class KeySets:
     """
 
     def __init__(
-        self, fetch: Callable[[str], bytes] = fetch_jwks, *, clock: Callable[[], float] = time.monotonic
+        self, fetch: Callable[[str], FetchedKeySet] = fetch_key_set, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._fetch, self._clock = fetch, clock
         self._entries: dict[str, _Entry] = {}
@@ -126,6 +130,24 @@ class KeySets:
         if self._age(entry) > STALE_SECONDS:
             raise Unavailable(f"The identity provider's keys are too old: {entry.problem}", retry_after=RETRY_SECONDS)
         return key
+
+    def clock_lead(self, url: str, seen: float = 0.0) -> float:
+        """How many seconds the clock behind ``url`` was ahead of ours, at most, of late; ``seen`` is one more reading.
+
+        Revocation compares their times with ours. A clock that was set back is remembered for as long as what it
+        signed may live.
+        """
+        now = self._clock()
+        with self._guard:
+            entry = self._entries.get(url)
+            if entry is None:
+                return max(0.0, seen)
+            kept = {at: lead for at, lead in entry.leads.items() if now - at <= STALE_SECONDS}
+            longest = max(kept.values(), default=0.0)
+            if seen > longest:
+                kept[now] = longest = seen
+            entry.leads = kept
+        return longest
 
     def refresh_due(self) -> int:
         """Fetch again what is no longer fresh; how many key sets were asked for. Never raises for what it finds."""
@@ -152,13 +174,20 @@ class KeySets:
             now = self._clock()
             if known is not None and now - known.tried_at < RETRY_SECONDS:
                 return known
+            leads = known.leads if known else {}
             try:
-                entry = _Entry(parse_jwks(self._fetch(url)), now, now)
+                fetched = self._fetch(url)
+                entry = _Entry(parse_jwks(fetched.body), now, now, leads={**leads, now: fetched.lead})
             except (Unavailable, ValueError) as error:
                 problem = str(error) if isinstance(error, Unavailable) else f"The key set {url} is broken: {error}."
                 # Never fetched counts as infinitely old, and is not tried again at once either.
-                entry = _Entry(known.keys, known.fetched_at, now, problem) if known else _Entry({}, -1e18, now, problem)
-            self._entries[url] = entry
+                entry = (
+                    _Entry(known.keys, known.fetched_at, now, problem, leads)
+                    if known
+                    else _Entry({}, -1e18, now, problem)
+                )
+            with self._guard:
+                self._entries[url] = entry
             return entry
 
 
@@ -212,7 +241,9 @@ def verify_subject(
         claims = jwt.decode(token, key, algorithms=["RS256"]).claims
     except (JoseError, ValueError, RecursionError):
         raise SubjectRefused("The subject token's signature is wrong.") from None
-    return _check_claims(claims, provider, now.timestamp(), max_age_seconds)
+    issued = _seconds(claims, "iat") or 0
+    lead = keys.clock_lead(provider.jwks_uri, issued - now.timestamp())
+    return replace(_check_claims(claims, provider, now.timestamp(), max_age_seconds), clock_lead=lead)
 
 
 def _check_claims(claims: Mapping[str, Any], provider: IdentityProvider, now: float, max_age: int) -> Subject:
@@ -250,5 +281,5 @@ def _check_claims(claims: Mapping[str, Any], provider: IdentityProvider, now: fl
 
 
 def auth_time_of(subject: Subject) -> datetime:
-    """When the user signed in, aware UTC."""
-    return datetime.fromtimestamp(subject.auth_time, UTC)
+    """When the user signed in, aware UTC and by our clock: at the earliest, where the provider's clock is ahead."""
+    return datetime.fromtimestamp(subject.auth_time - subject.clock_lead, UTC)
