@@ -197,7 +197,11 @@ class Company:
                     "url": f"http://127.0.0.1:{self.tool_port}/mcp",
                     "trusted": True,
                     "credential": {"value": TOOL_SECRET},
-                    "tools": [{"name": "send_email", "effect": "send"}, {"name": "lookup", "effect": "read"}],
+                    "tools": [
+                        {"name": "send_email", "effect": "send"},
+                        {"name": "lookup", "effect": "read"},
+                        {"name": "watch", "effect": "read"},
+                    ],
                 }
             ],
             "agents": [
@@ -213,6 +217,7 @@ class Company:
                     "tools": [
                         {"server": "mail", "tool": "send_email", "credential": "app", "scope": "write"},
                         {"server": "mail", "tool": "lookup", "credential": "app", "scope": "read"},
+                        {"server": "mail", "tool": "watch", "credential": "app", "scope": "read"},
                     ],
                 }
             ],

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ import time
 from typing import Any
 
 import uvicorn
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,6 +38,16 @@ async def lookup(key: str) -> str:
     """Look a customer up."""
     _journal("lookup", {"key": key})
     return f"record of {key}"
+
+
+@mcp.tool()
+async def watch(key: str, ctx: Context[Any, Any]) -> str:
+    """Watch a customer for a minute, and tell of it twenty times a second."""
+    _journal("watch", {"key": key})
+    for tick in range(1200):
+        await ctx.report_progress(tick, 1200)
+        await asyncio.sleep(0.05)
+    return f"nothing happened to {key}"
 
 
 def guarded(app: ASGIApp) -> ASGIApp:
