@@ -12,6 +12,7 @@ import yaml
 from detection.test_kql_rules import BLOCKED
 from portal.house import NOON, House
 from watchfloor.model.people import Role
+from watchfloor.storage import lists
 
 RULE: dict[str, Any] = yaml.safe_load(BLOCKED)
 
@@ -237,6 +238,38 @@ def test_alerts_of_a_rule_about_somebody_are_suppressed_until_then(house: House)
     house.jobs.run_now("run_rules")
     assert sorted(a["status"] for a in _alerts(house, "blocked")) == ["new", "resolved"]
     assert house.client(Role.SOC_OPERATOR).post("/api/suppressions", json=body).status_code == 403
+
+
+def test_an_address_of_the_uploaded_list_is_an_alert_and_others_are_none(house: House) -> None:
+    path = f"/api/hunting/lists/{lists.ADDRESSES}"
+    operator = house.client(Role.SOC_OPERATOR)
+
+    def happen(user: str, address: str) -> list[str]:
+        house.stores.arrive({"verdict": "allow", "user": user, "address": address})
+        house.clock.forward(minutes=5)
+        house.jobs.run_now("run_scheduled_rules")
+        found = _alerts(house, "access-from-suspicious-address")
+        return sorted(e["id"] for a in found for e in a["entities"] if e["kind"] == "user")
+
+    assert happen("griffin", "203.0.113.7") == [], "there is no list yet"
+    assert operator.put(path, content="Range,Kind\n203.0.113.0/24,anonymizer\n").status_code in (200, 201)
+    assert happen("mona", "203.0.113.9") == ["griffin", "mona"]
+    assert happen("ada", "192.0.2.1") == ["griffin", "mona"]
+    [alert] = [a for a in _alerts(house, "access-from-suspicious-address") if "mona" in str(a["entities"])]
+    assert (alert["severity"], "anonymizer" in alert["description"]) == ("high", True)
+
+
+def test_a_list_that_rules_ask_is_refused_where_they_could_not_read_it(house: House) -> None:
+    path = f"/api/hunting/lists/{lists.ADDRESSES}"
+    operator = house.client(Role.SOC_OPERATOR)
+    for text, says in (
+        ("Address,Kind\n203.0.113.7,tor\n", "Range: string"),
+        ("Range,Kind\n203.0.113.7,tor\n203.0.113.700,tor\n", "row 2, column Range"),
+        ("Range,Kind\n203.0.113.7,1\n", "types=Range:string,Kind:string"),
+    ):
+        answer = operator.put(path, content=text)
+        assert answer.status_code in (400, 422) and says in answer.text, answer.text
+    assert operator.put(path, content="Range,Kind,Note\n2001:db8::/32,tor,exit\n").status_code in (200, 201)
 
 
 def test_metrics_tell_what_rules_cost_all_together_and_name_none(house: House) -> None:

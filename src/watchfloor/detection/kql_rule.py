@@ -67,9 +67,13 @@ class Dedup(Content):
 
 
 class RowsExample(Content):
-    """One test: rows of any table given, alerts expected. ``now``: the end of the span that is asked about."""
+    """One test: rows of any table given, alerts expected. ``now``: the end of the span that is asked about.
+
+    ``lists``: rows of named lists, their cells as text.
+    """
 
     name: str
+    lists: Mapping[str, tuple[Mapping[str, str], ...]] = {}
     rows: Mapping[str, tuple[Mapping[str, Any], ...]]
     expect: tuple[Mapping[str, Any], ...]
     now: datetime | None = None

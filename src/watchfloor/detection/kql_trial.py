@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -17,9 +17,11 @@ import pyarrow as pa
 from watchfloor.detection.kql_evaluate import Evaluator, Found, Slice
 from watchfloor.detection.kql_rule import Prepared, RowsExample, prepare
 from watchfloor.detection.rules import KqlRule
+from watchfloor.kql.errors import nearest
 from watchfloor.kql.schema import Schema
 from watchfloor.model.cases import AlertDraft
 from watchfloor.model.errors import InputError, WatchfloorError
+from watchfloor.storage.compiler import catalogue
 from watchfloor.storage.engine import Engine
 from watchfloor.storage.hunting import Hunter
 from watchfloor.storage.tables import TABLES
@@ -56,7 +58,7 @@ def run_tests(rule: KqlRule, schema: Schema | None = None) -> list[Trial]:
 def try_example(prepared: Prepared, example: RowsExample, schema: Schema | None = None) -> Trial:
     """One example of a rule."""
     try:
-        found = find(prepared, example.rows, example.now, schema)
+        found = find(prepared, example.rows, example.now, _with_lists(schema or catalogue(), example))
     except WatchfloorError as error:
         return Trial(example.name, (), (str(error),))
     return Trial(example.name, found.drafts, tuple(_differences(found.drafts, example.expect)))
@@ -85,6 +87,23 @@ def find(
         return evaluator.scheduled(prepared, end if end.tzinfo else end.replace(tzinfo=UTC))
     finally:
         engine.close()
+
+
+def _with_lists(schema: Schema, example: RowsExample) -> Schema:
+    """``schema`` with the lists of the example in place of those of their name. Raises ``InputError``."""
+    filled = {}
+    for name, rows in example.lists.items():
+        known = schema.lists.get(name)
+        if known is None:
+            raise InputError(
+                f"there is no list of that name. {nearest(name, schema.lists)}".strip(), where=f"lists.{name}"
+            )
+        names = [column.name for column in known.columns]
+        for row in rows:
+            if row.keys() - set(names):
+                raise InputError(f"there is no column {min(row.keys() - set(names))}.", where=f"lists.{name}")
+        filled[name] = replace(known, rows=tuple(tuple(row.get(column, "") for column in names) for row in rows))
+    return replace(schema, lists={**schema.lists, **filled})
 
 
 def _tables(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, pa.Table], datetime]:

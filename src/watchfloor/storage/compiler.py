@@ -15,6 +15,7 @@ from watchfloor import content
 from watchfloor import kql as language
 from watchfloor.kql.ir import Plan, Question
 from watchfloor.model.errors import InputError
+from watchfloor.storage.lists import WELL_KNOWN
 from watchfloor.storage.log import utc_now
 from watchfloor.storage.ports import CompiledQuery, Scope
 from watchfloor.storage.tables import TABLES, Table
@@ -38,7 +39,7 @@ def catalogue() -> language.Schema:
         )
         for table in TABLES.values()
     }
-    return with_views(language.Schema(tables), content.views())
+    return with_views(language.Schema(tables, WELL_KNOWN), content.views())
 
 
 def _columns(table: Table) -> Iterator[language.Column]:

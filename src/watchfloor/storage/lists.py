@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import ipaddress
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,13 @@ MAX_COLUMNS: Final = 100
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _COLUMN: Final = re.compile(r"[^\x00-\x1f]{1,100}")
 _GUESSES: Final = ("long", "real", "bool", "datetime", "guid")
+
+
+ADDRESSES: Final = "SuspiciousAddresses"
+WELL_KNOWN: Final[Mapping[str, NamedList]] = {
+    ADDRESSES: NamedList(ADDRESSES, (Column("Range", "string"), Column("Kind", "string")), (), "Range"),
+}
+"""Lists that rules of the product ask: empty until somebody uploads one of that name, with at least these columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,7 @@ def save_list(
     key_column = key_column or content.columns[0][0]
     if key_column not in {column for column, _ in content.columns}:
         raise InputError(f"there is no column {key_column!r}.", where="key_column")
+    _check_well_known(name, content)
     before = find_list(tx, name)
     values = {
         "name": name,
@@ -164,6 +173,30 @@ def save_list(
     saved = find_list(tx, name)
     assert saved is not None
     return saved
+
+
+def _check_well_known(name: str, content: ListContent) -> None:
+    """A list that rules ask must have what they ask for; a range that is none would silently match nothing."""
+    if name not in WELL_KNOWN:
+        return
+    given, needed = dict(content.columns), {column.name: column.type for column in WELL_KNOWN[name].columns}
+    if missing := [f"{column}: {type_}" for column, type_ in needed.items() if given.get(column) != type_]:
+        types = ",".join(f"{column}:{type_}" for column, type_ in needed.items())
+        raise InputError(
+            f"rules of the product ask this list, and need {', '.join(missing)}.",
+            where="columns",
+            remedy=f"Begin the CSV with {','.join(needed)}; add types={types}.",
+        )
+    if name == ADDRESSES:
+        position = [column for column, _ in content.columns].index("Range")
+        for number, row in enumerate(content.rows, 1):
+            try:
+                ipaddress.ip_network(row[position], strict=False)
+            except ValueError:
+                message = f"{row[position]!r} is no address and no range of addresses."
+                raise InputError(
+                    message, where=f"row {number}, column Range", remedy="203.0.113.7 or 203.0.113.0/24"
+                ) from None
 
 
 def delete_list(tx: ControlTx, name: str) -> None:
@@ -245,4 +278,4 @@ class Catalogue:
                     known = (summary.updated_at, typed(summary, read_content(tx, summary.name)))
                 found[summary.name] = known
             self._known = found
-        return replace(self._schema, lists={name: kept for name, (_, kept) in found.items()})
+        return replace(self._schema, lists={**WELL_KNOWN, **{name: kept for name, (_, kept) in found.items()}})
