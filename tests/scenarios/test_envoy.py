@@ -95,7 +95,7 @@ async def _through(proxy: Proxy, token: str, mode: str, arguments: dict[str, Any
         httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, timeout=20) as http,
         Client(streamable_http_client(proxy.url, http_client=http), mode=mode) as client,
     ):
-        assert {tool.name for tool in (await client.list_tools()).tools} == {"send_email", "lookup"}
+        assert {tool.name for tool in (await client.list_tools()).tools} == {"send_email", "lookup", "watch"}
         try:
             return "failed" if (await client.call_tool("send_email", arguments)).is_error else "done"
         except MCPError as error:
