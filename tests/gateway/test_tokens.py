@@ -18,7 +18,7 @@ from joserfc import jwt
 from gateway.world import ISSUER, KEY, KEY_PEM, make_key
 from watchfloor.gateway.tokens import Token, TokenError, TokenVerifier
 from watchfloor.model.agents import TokenMode
-from watchfloor.model.facts import SigningKey
+from watchfloor.model.facts import Actor, SigningKey
 
 BASE = "http://gw.test"
 OTHER, _ = make_key()
@@ -160,8 +160,27 @@ def test_an_agent_may_speak_for_itself() -> None:
 
 
 def test_the_agent_that_handed_over_is_told() -> None:
-    body = claims(act={"sub": "agent:billing", "act": {"sub": "agent:boss"}})
-    assert verifier().verify(sign(body), "mail", time.time()).parent_agent_id == "boss"
+    chain = {"sub": "agent:boss", "aev": 3, "act": {"sub": "agent:chief", "aev": 1}}
+    token = verifier().verify(sign(claims(act={"sub": "agent:billing", "act": chain})), "mail", time.time())
+    assert token.parent_agent_id == "boss"
+    assert token.facts.handed_over_by == (Actor("boss", 3), Actor("chief", 1))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "agent:boss",
+        {"sub": "agent:boss"},
+        {"sub": "agent:boss", "aev": "3"},
+        {"sub": "user:boss", "aev": 3},
+        {"aev": 3},
+        {"sub": "agent:a", "aev": 1, "act": {"sub": "agent:b", "aev": 1, "act": {"sub": "agent:c", "aev": 1, "act": {
+            "sub": "agent:d", "aev": 1, "act": {"sub": "agent:e", "aev": 1}}}}},
+    ],
+)  # fmt: skip
+def test_a_chain_of_actors_that_is_none_is_refused(before: Any) -> None:
+    with pytest.raises(TokenError):
+        verifier().verify(sign(claims(act={"sub": "agent:billing", "act": before})), "mail", time.time())
 
 
 def test_a_token_that_was_accepted_before_still_expires_and_still_has_one_audience() -> None:

@@ -14,6 +14,7 @@ from watchfloor.guard.context import Context
 from watchfloor.guard.engine import STEPS, decide
 from watchfloor.guard.reasons import CODES
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, TokenMode, ToolEffect
+from watchfloor.model.facts import Actor, AgentFacts
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.verdicts import Effect, Mode
 
@@ -28,6 +29,12 @@ def test_steps_stand_in_the_order_of_the_design() -> None:
     assert [step.name for step in STEPS] == [
         "session", "agent", "tool", "access", "detectors", "provenance", "policies", "budget", "hold",
     ]  # fmt: skip
+
+
+def handed_over(parent: AgentFacts) -> dict[str, Any]:
+    """What changes where ``parent`` handed over, at its first epoch, what an agent handed over to it."""
+    first = AgentFacts("chief", state=AgentState.PUBLISHED)
+    return {"token": {"handed_over_by": (Actor("boss", 1), Actor("chief", 1))}, "parents": (parent, first)}
 
 
 REFUSALS: list[tuple[str, dict[str, Any]]] = [
@@ -46,6 +53,10 @@ REFUSALS: list[tuple[str, dict[str, Any]]] = [
     ("agent_not_published", {"agent": {"state": AgentState.RETIRED}}),
     ("agent_blocked", {"agent": {"state": AgentState.BLOCKED}}),
     ("agent_revoked", {"agent": {"epoch": 3}}),
+    ("handover_revoked", {"token": {"handed_over_by": (Actor("boss", 1),)}}),
+    ("handover_revoked", handed_over(AgentFacts("boss", state=AgentState.BLOCKED))),
+    ("handover_revoked", handed_over(AgentFacts("boss", state=AgentState.PUBLISHED, epoch=2))),
+    ("handover_revoked", handed_over(AgentFacts("boss", state=AgentState.PUBLISHED, risk=RiskLevel.HIGH))),
     ("server_unknown", {"server": None}),
     ("server_unknown", {"server": {"id": "files"}}),
     ("server_blocked", {"server": {"state": ServerState.BLOCKED}}),
@@ -80,6 +91,7 @@ TWINS: list[dict[str, Any]] = [
     {"user": {"not_before": NOW - timedelta(hours=1)}},
     {"user": {"risk": RiskLevel.MEDIUM}},
     {"agent": {"epoch": 1}},
+    handed_over(AgentFacts("boss", state=AgentState.PUBLISHED, risk=RiskLevel.MEDIUM)),
     {"agent": {"risk": RiskLevel.MEDIUM}},
     {"binding": {"tool": "*"}},
     {"binding": {"scope": Scope.READ}, "tool": {"effect": ToolEffect.READ}},

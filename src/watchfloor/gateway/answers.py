@@ -36,6 +36,7 @@ PUBLIC_MESSAGES: Final[dict[str, str]] = {
     "agent_not_published": "The agent is not published.",
     "agent_blocked": "The agent is blocked.",
     "agent_revoked": "The agent's tokens were revoked.",
+    "handover_revoked": "The agent that handed this over may not act any more.",
     "agent_risk": "The agent's access is suspended because of risk.",
     "server_unknown": "The tool server is not registered.",
     "server_blocked": "The tool server is blocked.",
@@ -73,6 +74,7 @@ SIGN_IN_AGAIN: Final = frozenset(
         "user_risk",
         "password_reset_required",
         "agent_revoked",
+        "handover_revoked",
     }
 )
 """Codes that end the token: asked for anything but a call, the gateway answers them as RFC 6750 says (401)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -94,7 +94,8 @@ class Credentials:
         if token.user_id is None:
             raise NoCredential("the binding uses the user's credential, and the call is made for no user")
         epochs = (token.facts.user_epoch, token.facts.agent_epoch)
-        key = (token.user_id, token.agent_id, token.session_id, server.url, *epochs)
+        agents = (token.agent_id, *(actor.agent_id for actor in token.facts.handed_over_by))
+        key = (token.user_id, "/".join(agents), token.session_id, server.url, *epochs)
         found = self._minted.get(key)
         if found is not None and found[1] - _RENEW_SECONDS > now:
             return found[0]
@@ -105,7 +106,7 @@ class Credentials:
             "aud": server.url,
             "sub": f"user:{token.user_id}",
             "azp": f"agent:{token.agent_id}",
-            "act": {"sub": f"agent:{token.agent_id}"},
+            "act": _chain(agents),
             "sid": token.session_id,
             "jti": new_id("tok"),
             "iat": int(now),
@@ -129,3 +130,11 @@ class Credentials:
                 raise NoCredential("the signing key cannot be read") from error
             self._minted.clear()
         return self._signer
+
+
+def _chain(agents: Sequence[str]) -> dict[str, Any]:
+    """RFC 8693 4.1: who acts, and in it who handed over; ``agents`` begins with the one that acts."""
+    chain: dict[str, Any] = {}
+    for agent in reversed(agents):
+        chain = {"sub": f"agent:{agent}", **({"act": chain} if chain else {})}
+    return chain

@@ -23,7 +23,7 @@ _NO_CONTENT: Final = examine({}, (), Limits())
 _OPERATORS_ACTS: Final = frozenset(
     {
         "session_revoked", "user_disabled", "user_risk", "password_reset_required", "agent_blocked", "agent_risk",
-        "server_blocked", "tool_blocked", "held", "hold_revoked",
+        "handover_revoked", "server_blocked", "tool_blocked", "held", "hold_revoked",
     }
 )  # fmt: skip
 """What somebody has decided about this very user, agent, tool or call: no door that only watches lets it out."""

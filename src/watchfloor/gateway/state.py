@@ -329,7 +329,12 @@ class State:
             binding=binding,
             counters=counters,
             approval=approval,
+            parents=self._parents(token) if token.handed_over_by else (),
         )
+
+    def _parents(self, token: TokenFacts) -> tuple[AgentFacts, ...]:
+        found = (self.agents.get(before.agent_id) for before in token.handed_over_by)
+        return tuple(parent for parent in found if parent is not None)
 
     def tool(self, server_id: str, name: str) -> ToolFacts | None:
         """A tool; one that was seen changed on the wire counts as changed before the control plane has said so."""

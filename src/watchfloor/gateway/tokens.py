@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from watchfloor.model.agents import TokenMode
-from watchfloor.model.facts import SigningKey, TokenFacts
+from watchfloor.model.facts import MAX_HANDOVERS, Actor, SigningKey, TokenFacts
 
 MAX_LIFETIME_SECONDS: Final = 600
 MAX_TOKEN_BYTES: Final = 8192
@@ -57,7 +57,7 @@ class TokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a gateway token proves. ``expires`` is in Unix seconds; ``parent_agent_id`` handed over to the agent."""
+    """What a gateway token proves. ``expires`` is in Unix seconds."""
 
     id: str
     server_id: str
@@ -69,7 +69,12 @@ class Token:
     facts: TokenFacts
     may_write: bool = False
     """Whether the token's scope goes beyond reading; a binding that allows less is not widened by it."""
-    parent_agent_id: str | None = None
+
+    @property
+    def parent_agent_id(self) -> str | None:
+        """The agent that handed over to this one."""
+        before = self.facts.handed_over_by
+        return before[0].agent_id if before else None
 
 
 def _decode(part: bytes) -> bytes:
@@ -211,7 +216,7 @@ class TokenVerifier:
             mode = TokenMode(str(claims.get("mode")))
         except ValueError:
             raise TokenError("The token's claim 'mode' is missing or unknown.") from None
-        user, parent = self._subject(claims, agent, mode)
+        user = self._subject(claims, agent, mode)
         auth_time = _integer(claims, "auth_time") if claims.get("auth_time") is not None else None
         session = _string(claims, "sid")
         return Token(
@@ -229,9 +234,9 @@ class TokenVerifier:
                 agent_epoch=_integer(claims, "aev"),
                 expires_at=datetime.fromtimestamp(expires, UTC),
                 auth_time=None if auth_time is None else datetime.fromtimestamp(auth_time, UTC),
+                handed_over_by=actors_before(claims.get("act")),
             ),
             may_write="write" in str(claims.get("scope", "")).split(),
-            parent_agent_id=parent,
         )
 
     def _server(self, audience: Any) -> str:
@@ -243,20 +248,29 @@ class TokenVerifier:
         return server
 
     @staticmethod
-    def _subject(claims: Mapping[str, Any], agent: str, mode: TokenMode) -> tuple[str | None, str | None]:
-        """(user, parent agent): who the token speaks for. A user's token must name the agent as its actor."""
+    def _subject(claims: Mapping[str, Any], agent: str, mode: TokenMode) -> str | None:
+        """The user that the token speaks for, if any: then it must name the agent as its actor."""
         subject = claims.get("sub")
         actor = claims.get("act")
         if isinstance(subject, str) and subject.startswith("agent:"):
             if _principal(subject, "agent") != agent or mode in (TokenMode.OBO, TokenMode.AGENT_USER):
                 raise TokenError("The token's subject does not fit its mode.")
-            user = None
-        else:
-            user = _principal(subject, "user")
-            if mode in (TokenMode.AGENT, TokenMode.ANONYMOUS):
-                raise TokenError("The token's subject does not fit its mode.")
-            if not isinstance(actor, dict) or actor.get("sub") != f"agent:{agent}":
-                raise TokenError("The token does not name the agent as its actor.")
-        before = actor.get("act") if isinstance(actor, dict) else None
-        parent = _principal(before.get("sub"), "agent") if isinstance(before, dict) else None
-        return user, parent
+            return None
+        user = _principal(subject, "user")
+        if mode in (TokenMode.AGENT, TokenMode.ANONYMOUS):
+            raise TokenError("The token's subject does not fit its mode.")
+        if not isinstance(actor, dict) or actor.get("sub") != f"agent:{agent}":
+            raise TokenError("The token does not name the agent as its actor.")
+        return user
+
+
+def actors_before(actor: Any) -> tuple[Actor, ...]:
+    """Who handed over to the present ``actor`` (RFC 8693 4.1), nearest first. Raises ``TokenError``."""
+    found: list[Actor] = []
+    before = actor.get("act") if isinstance(actor, dict) else None
+    while before is not None:
+        if not isinstance(before, dict) or len(found) == MAX_HANDOVERS:
+            raise TokenError("The token's actors are not a chain of at most four agents that handed over.")
+        found.append(Actor(_principal(before.get("sub"), "agent"), _integer(before, "aev")))
+        before = before.get("act")
+    return tuple(found)

@@ -19,7 +19,7 @@ from watchfloor.guard.content import UNREADABLE_KEY, Limits, Unreadable, examine
 from watchfloor.guard.provenance.trace import Trace
 from watchfloor.model.activity import Invocation
 from watchfloor.model.agents import TokenMode
-from watchfloor.model.facts import Facts, Projected
+from watchfloor.model.facts import Facts, Projected, TokenFacts
 from watchfloor.model.verdicts import Effect, Mode, Reason, Redaction, Severity, Signal, Verdict
 
 
@@ -139,24 +139,41 @@ class Fragments:
         if known is None or known[0] is not value:
             if len(self._known) >= self._MOST:
                 self._known.clear()
-            known = self._known[id(value)] = (value, orjson.Fragment(orjson.dumps(value)))
+            body = orjson.dumps(value)
+            if isinstance(value, TokenFacts) and not value.handed_over_by:
+                body = body.removesuffix(_NOTHING_HANDED_OVER) + b"}"
+            known = self._known[id(value)] = (value, orjson.Fragment(body))
         return known[1]
 
 
+_NOTHING_HANDED_OVER: Final = b',"handed_over_by":[]}'
+
+
 def dump_facts(facts: Facts, fragments: Fragments | None = None) -> bytes:
-    """The facts as recorded; ``fragments`` only makes it faster."""
-    if fragments is not None:
-        try:
-            return orjson.dumps(_in_fragments(facts, fragments))
-        except TypeError:
-            pass
-    return canonical(facts)
+    """The facts as recorded; ``fragments`` only makes it faster.
+
+    Where nothing was handed over they are what they were before there was such a thing.
+    """
+    try:
+        return orjson.dumps(_in_fragments(facts, fragments or Fragments()))
+    except TypeError:
+        return canonical(_in_plain(facts))
+
+
+def _in_plain(facts: Facts) -> dict[str, Any]:
+    """The same where a text cannot be written as UTF-8."""
+    body: dict[str, Any] = _plain(facts)
+    if not facts.parents:
+        del body["parents"]
+    if not facts.token.handed_over_by:
+        del body["token"]["handed_over_by"]
+    return body
 
 
 def _in_fragments(facts: Facts, fragments: Fragments) -> dict[str, Any]:
     """What orjson writes exactly as it writes ``facts``: members in the order of the dataclass."""
     of = fragments.of
-    return {
+    members: dict[str, Any] = {
         "now": facts.now,
         "state_is_current": facts.state_is_current,
         "organization": of(facts.organization),
@@ -169,6 +186,9 @@ def _in_fragments(facts: Facts, fragments: Fragments) -> dict[str, Any]:
         "counters": facts.counters,
         "approval": facts.approval,
     }
+    if facts.parents:
+        members["parents"] = [of(parent) for parent in facts.parents]
+    return members
 
 
 def load_facts(record: bytes | str | Mapping[str, Any]) -> Facts:
@@ -232,7 +252,7 @@ def input_hash(
         digest.update(b"]" if trace is None else b"," + dump_trace(trace) + b"]")
         return digest.hexdigest()
     except TypeError:
-        values: list[Any] = [invocation, facts, policy_set]
+        values: list[Any] = [invocation, _in_plain(facts), policy_set]
         if trace is not None:
             values.append(_parse(dump_trace(trace)))
         return hashlib.sha256(canonical(values)).hexdigest()

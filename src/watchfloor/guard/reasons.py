@@ -30,6 +30,9 @@ CODES: Final[dict[str, Code]] = {
     "agent_not_published": Code(Severity.MEDIUM, "The agent is not published."),
     "agent_blocked": Code(Severity.HIGH, "An administrator has blocked the agent."),
     "agent_revoked": Code(Severity.HIGH, "The agent's tokens were revoked after this one was issued."),
+    "handover_revoked": Code(
+        Severity.HIGH, "An agent that handed the work over is blocked, at high risk, or had its tokens revoked."
+    ),
     "server_unknown": Code(Severity.MEDIUM, "The tool server is not in the registry."),
     "server_blocked": Code(Severity.MEDIUM, "An administrator has blocked the tool server."),
     "tool_unknown": Code(Severity.MEDIUM, "The tool is not in the registry."),

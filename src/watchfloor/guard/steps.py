@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from watchfloor.guard.case import Case
 from watchfloor.model.agents import AgentState, PinState, Scope, ServerState, TokenMode, ToolEffect
+from watchfloor.model.facts import AgentFacts
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.verdicts import Mode
 
@@ -51,6 +52,21 @@ def check_agent(case: Case) -> None:
         case.refuse("agent_not_published", "agent")
     if case.facts.token.agent_epoch < agent.epoch:
         case.refuse("agent_revoked", "agent")
+    token = case.facts.token
+    if token.handed_over_by:
+        parents = {parent.id: parent for parent in case.facts.parents}
+        if any(not _may_hand_over(parents.get(before.agent_id), before.epoch) for before in token.handed_over_by):
+            case.refuse("handover_revoked", "agent")
+
+
+def _may_hand_over(agent: AgentFacts | None, epoch: int) -> bool:
+    """Whether work that ``agent`` handed over at ``epoch`` may go on: what stops an agent stops what it set going."""
+    return (
+        agent is not None
+        and agent.state is AgentState.PUBLISHED
+        and agent.risk is not RiskLevel.HIGH
+        and epoch >= agent.epoch
+    )
 
 
 def check_tool(case: Case) -> None:

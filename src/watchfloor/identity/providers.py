@@ -36,8 +36,12 @@ STALE_SECONDS: Final = 3600.0
 RETRY_SECONDS: Final = 30.0
 MIN_RSA_BITS: Final = 2048
 
+_AGENT_ITSELF: Final = "11"
+_AGENTS_ACCOUNT: Final = "13"
+"""Facets of a subject in Entra's tokens (``xms_sub_fct``): a set of numbers, separated by spaces, in no order."""
+
 _TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
-_FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip")
+FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip")
 
 
 class SubjectRefused(Exception):
@@ -56,6 +60,10 @@ class Subject:
     methods: tuple[str, ...]
     clock_lead: float = 0.0
     """How many seconds the provider's clock may be ahead of ours."""
+    client: str = ""
+    """Which application of the provider the token was issued to (``azp``, else ``appid``)."""
+    is_agent_user: bool = False
+    """Whether the user is an agent's own account (Entra's ``xms_sub_fct`` 13)."""
 
 
 def _unpadded(text: str) -> bytes:
@@ -212,6 +220,11 @@ def unverified_issuer(token: str) -> str:
     return issuer
 
 
+def header_of(token: str) -> dict[str, Any]:
+    """What stands in the header of ``token``; nothing of it is verified. Raises ``SubjectRefused``."""
+    return _json_part(token.split(".")[0])
+
+
 def _seconds(claims: Mapping[str, Any], name: str) -> int | None:
     value = claims.get(name)
     if value is None:
@@ -226,12 +239,12 @@ def verify_subject(
 ) -> Subject:
     """What ``token`` of ``provider`` proves. Raises ``SubjectRefused``; ``Unavailable`` without the provider's keys."""
     unverified_issuer(token)
-    header = _json_part(token.split(".")[0])
+    header = header_of(token)
     if header.get("alg") != "RS256":
         raise SubjectRefused("The subject token is not signed with RS256.")
     if str(header.get("typ", "")).lower() not in _TYPES:
         raise SubjectRefused("The subject token is of another type (typ) than an ID or access token.")
-    if any(name in header for name in _FORBIDDEN_HEADERS):
+    if any(name in header for name in FORBIDDEN_HEADERS):
         raise SubjectRefused("The subject token's header holds a parameter that is not accepted.")
     kid = header.get("kid", "")
     key = keys.find_key(provider.jwks_uri, kid) if isinstance(kid, str) else None
@@ -268,6 +281,10 @@ def _check_claims(claims: Mapping[str, Any], provider: IdentityProvider, now: fl
     subject = claims.get(provider.subject_claim)
     if not isinstance(subject, str) or not 0 < len(subject) <= 500:
         raise SubjectRefused(f"The subject token's claim {provider.subject_claim!r} names no user.")
+    facets = str(claims.get("xms_sub_fct", "")).split()
+    if claims.get("idtyp") == "app" or _AGENT_ITSELF in facets:
+        raise SubjectRefused("The subject token is an application's own and names no user. Use client_credentials.")
+    client = claims.get("azp", claims.get("appid"))
     session = claims.get("sid")
     methods = claims.get("amr")
     return Subject(
@@ -277,6 +294,8 @@ def _check_claims(claims: Mapping[str, Any], provider: IdentityProvider, now: fl
         expires=expires,
         session_id=session if isinstance(session, str) and 0 < len(session) <= 200 else None,
         methods=tuple(str(m)[:40] for m in methods[:10]) if isinstance(methods, list) else (),
+        client=client[:200] if isinstance(client, str) else "",
+        is_agent_user=_AGENTS_ACCOUNT in facets,
     )
 
 

@@ -4,8 +4,9 @@ Above ``identity.providers`` (whose foreign tokens to believe), ``identity.keys`
 repositories; ``portal/sts.py`` is its door. It knows RFC 8693 and RFC 6749 but no HTTP, and writes nothing but the
 audit entries of refusals.
 
-A gateway token names user, agent and one resource: a tool server (``/mcp/{server}``), or the agent's own affairs
-(``/agents``), where it counts at each of the agent's tool servers (docs/decisions/0012). It lives for ten minutes at
+A gateway token names user, agent and one resource: a tool server (``/mcp/{server}``), the agent's own affairs
+(``/agents``), where it counts at each of the agent's tool servers (docs/decisions/0012), or another agent to hand work
+to (``/agents/{id}``, see ``handover``). It lives for ten minutes at
 most and never longer than the token it was made from, and carries the epochs of user and agent: whoever raises one
 kills it. Its ``mode`` comes from the agent's bindings at that server, never from the caller: ``maker`` when every
 binding there uses the maker's stored credentials, else ``obo`` with a user's token and ``agent`` without. A subject
@@ -19,17 +20,20 @@ raised the epoch above the one in the token.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from joserfc import jwt
 
+from watchfloor.identity import handover
+from watchfloor.identity.handover import HandedOver, read_handover
 from watchfloor.identity.keys import Signer, current_key, open_key, public_keys
 from watchfloor.identity.providers import (
     KeySets,
@@ -45,6 +49,7 @@ from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ServerSt
 from watchfloor.model.errors import Denied, Unavailable
 from watchfloor.model.people import RiskLevel
 from watchfloor.storage import inventory, people
+from watchfloor.storage.aliases import agent_called
 from watchfloor.storage.secrets import agent_secret_purpose, secret_hasher
 
 if TYPE_CHECKING:
@@ -121,6 +126,9 @@ class _Grant:
     agent_epoch: int
     signer: Signer
     user: people.User | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    """What the subject token adds."""
+    expires: float = math.inf
 
 
 class TokenService:
@@ -179,7 +187,7 @@ class TokenService:
         with self._store.read() as tx:
             grant = self._grant(tx, request, subject)
             now = tx.now
-        return self._sign(request, subject, grant, now)
+        return self._sign(request, grant, now)
 
     # -- who asks -------------------------------------------------------------------------------------------------
 
@@ -211,7 +219,7 @@ class TokenService:
 
     # -- for whom -------------------------------------------------------------------------------------------------
 
-    def _subject(self, request: TokenRequest) -> Subject | None:
+    def _subject(self, request: TokenRequest) -> Subject | HandedOver | None:
         if request.grant_type == CLIENT_CREDENTIALS:
             if request.subject_token:
                 raise _bad_request("client_credentials takes no subject_token; use token exchange.")
@@ -232,9 +240,12 @@ class TokenService:
             issuer = unverified_issuer(request.subject_token)
             with self._store.read() as tx:
                 provider = people.find_identity_provider(tx, issuer)
+                keys = {key["kid"]: key for key in public_keys(tx)}
                 now = tx.now
-            # Our own tokens are for gateways: taken back as a subject they would never end.
-            if provider is None or issuer == self.settings.issuer:
+            if issuer == self.settings.issuer:
+                audience = f"{self._own_audience}/{request.client_id}"
+                return read_handover(request.subject_token, keys, issuer=issuer, audience=audience, now=now)
+            if provider is None:
                 raise SubjectRefused("The subject token's issuer is not a registered identity provider.")
             return verify_subject(
                 request.subject_token,
@@ -256,7 +267,7 @@ class TokenService:
 
     # -- what for -------------------------------------------------------------------------------------------------
 
-    def _grant(self, tx: ControlTx, request: TokenRequest, subject: Subject | None) -> _Grant:
+    def _grant(self, tx: ControlTx, request: TokenRequest, subject: Subject | HandedOver | None) -> _Grant:
         agent = inventory.find_agent(tx, request.client_id)
         if agent is None or agent.state is not AgentState.PUBLISHED:
             blocked = agent is not None and agent.state is AgentState.BLOCKED
@@ -267,6 +278,33 @@ class TokenService:
             )
         if agent.risk is RiskLevel.HIGH:
             raise TokenRefused("unauthorized_client", "The agent's risk is high.", reason="agent_risk")
+        user = self._user(tx, request, subject)
+        granted, mode = self._granted(tx, request, agent, user)
+        if isinstance(subject, HandedOver):
+            granted = tuple(scope for scope in granted if scope in subject.scopes)
+        if isinstance(subject, Subject) and subject.is_agent_user and mode is TokenMode.OBO:
+            mode = TokenMode.AGENT_USER
+        return _Grant(
+            audience=request.resource,
+            mode=mode,
+            scopes=_narrowed(granted, request.scope),
+            agent_epoch=agent.epoch,
+            signer=self._signer(tx),
+            user=user,
+            claims=_claims(request.client_id, agent.epoch, subject, user),
+            expires=subject.expires if subject is not None else math.inf,
+        )
+
+    def _granted(
+        self, tx: ControlTx, request: TokenRequest, agent: inventory.Agent, user: people.User | None
+    ) -> tuple[tuple[str, ...], TokenMode]:
+        """What the agent may do at the resource, and as whom it comes."""
+        other = request.resource.removeprefix(f"{self._own_audience}/")
+        if other != request.resource:
+            problem = handover.problem_of_target(tx, agent, other)
+            if problem is not None:
+                raise TokenRefused("invalid_target", problem[1], reason=problem[0])
+            return ("read", "write"), TokenMode.OBO if user is not None else TokenMode.AGENT
         is_own = request.resource == self._own_audience
         server_id = None if is_own else self._server(tx, request)
         bindings = inventory.list_bindings(tx, agent_id=agent.id, server_id=server_id)
@@ -275,18 +313,33 @@ class TokenService:
             raise TokenRefused("invalid_target", f"The agent may use no tool {where}.", reason="not_granted")
         if is_own:
             # Whose credentials count is said by the bindings of each server, where the gateway looks.
-            mode = TokenMode.OBO if subject is not None else TokenMode.AGENT
+            mode = TokenMode.OBO if user is not None else TokenMode.AGENT
         else:
-            mode = token_mode([b.credential_owner for b in bindings], has_user=subject is not None)
-        granted = ("read", "write") if any(b.scope is Scope.WRITE for b in bindings) else ("read",)
-        return _Grant(
-            audience=request.resource,
-            mode=mode,
-            scopes=_narrowed(granted, request.scope),
-            agent_epoch=agent.epoch,
-            signer=self._signer(tx),
-            user=_user(tx, subject) if subject is not None else None,
-        )
+            mode = token_mode([b.credential_owner for b in bindings], has_user=user is not None)
+        return ("read", "write") if any(b.scope is Scope.WRITE for b in bindings) else ("read",), mode
+
+    def _user(self, tx: ControlTx, request: TokenRequest, subject: Subject | HandedOver | None) -> people.User | None:
+        """The user that the subject token is about, if welcome; and whether this agent may come with that token."""
+        if subject is None:
+            return None
+        if isinstance(subject, HandedOver):
+            problem = handover.problem_of_chain(tx, request.client_id, subject.actors)
+            if problem is not None:
+                raise TokenRefused("invalid_request", problem[1], reason=problem[0])
+            if subject.user_id is None:
+                return None
+            user = people.find_user(tx, subject.user_id)
+            revoked = user is not None and subject.user_epoch < user.epoch
+            signed_in_at = None if subject.auth_time is None else datetime.fromtimestamp(subject.auth_time, UTC)
+            return _welcome(user, signed_in_at, is_revoked=revoked)
+        owner = agent_called(tx, subject.client)
+        if owner is not None and owner != request.client_id:
+            raise TokenRefused(
+                "invalid_request",
+                "The subject token was issued to another agent.",
+                reason="token_of_another_agent",
+            )
+        return _welcome(people.find_user_by_subject(tx, subject.issuer, subject.subject), auth_time_of(subject))
 
     def _server(self, tx: ControlTx, request: TokenRequest) -> str:
         if not request.resource:
@@ -313,38 +366,25 @@ class TokenService:
             kept = self._signer_kept = open_key(chosen, self._vault)
         return kept
 
-    def _sign(self, request: TokenRequest, subject: Subject | None, grant: _Grant, now: datetime) -> IssuedToken:
+    def _sign(self, request: TokenRequest, grant: _Grant, now: datetime) -> IssuedToken:
         issued_at = int(now.timestamp())
         expires = issued_at + min(self.settings.token_seconds, MAX_TOKEN_SECONDS)
-        agent = f"agent:{request.client_id}"
         claims: dict[str, Any] = {
             "iss": self.settings.issuer,
             "aud": grant.audience,
-            "azp": agent,
+            "azp": f"agent:{request.client_id}",
             "client_id": request.client_id,
             "mode": grant.mode.value,
             "scope": " ".join(grant.scopes),
             "aev": grant.agent_epoch,
             "jti": secrets.token_urlsafe(16),
             "iat": issued_at,
+            "exp": int(min(expires, grant.expires)),
+            **grant.claims,
         }
-        if subject is not None and grant.user is not None:
-            expires = min(expires, subject.expires)
-            claims |= {
-                "sub": f"user:{grant.user.id}",
-                "act": {"sub": agent},
-                "sid": subject.session_id or _session_id(subject),
-                "auth_time": subject.auth_time,
-                "sev": grant.user.epoch,
-            }
-            if subject.methods:
-                claims["amr"] = list(subject.methods)
-        else:
-            claims |= {"sub": agent, "sid": f"{request.client_id}-{grant.agent_epoch}"}
-        claims["exp"] = expires
         header = {"alg": "RS256", "typ": "at+jwt", "kid": grant.signer.kid}
         token = jwt.encode(header, claims, grant.signer.key, algorithms=["RS256"])
-        return IssuedToken(token, expires - issued_at, claims["scope"], grant.mode)
+        return IssuedToken(token, claims["exp"] - issued_at, claims["scope"], grant.mode)
 
 
 def token_mode(owners: list[CredentialOwner], *, has_user: bool) -> TokenMode:
@@ -387,9 +427,27 @@ def _session_id(subject: Subject) -> str:
     return "s-" + hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _user(tx: ControlTx, subject: Subject) -> people.User:
+def _claims(
+    agent_id: str, agent_epoch: int, subject: Subject | HandedOver | None, user: people.User | None
+) -> dict[str, Any]:
+    """Who the token is about, and through whom."""
+    agent = f"agent:{agent_id}"
+    if subject is None:
+        return {"sub": agent, "sid": f"{agent_id}-{agent_epoch}"}
+    if isinstance(subject, HandedOver):
+        session, actor = subject.session_id, handover.chain(agent_id, subject.actors)
+    else:
+        session, actor = subject.session_id or _session_id(subject), {"sub": agent}
+    claims: dict[str, Any] = {"sub": agent, "act": actor, "sid": session}
+    if user is not None:
+        claims |= {"sub": f"user:{user.id}", "auth_time": subject.auth_time, "sev": user.epoch}
+        if subject.methods:
+            claims["amr"] = list(subject.methods)
+    return claims
+
+
+def _welcome(user: people.User | None, signed_in_at: datetime | None, *, is_revoked: bool = False) -> people.User:
     """The user, if welcome. RFC 8693 has one code for a subject token that policy does not accept."""
-    user = people.find_user_by_subject(tx, subject.issuer, subject.subject)
     problem: tuple[str, str] | None = None
     if user is None:
         problem = ("user_unknown", "The user is not known here.")
@@ -399,7 +457,7 @@ def _user(tx: ControlTx, subject: Subject) -> people.User:
         problem = ("password_reset_required", "The user must reset the password first.")
     elif user.risk is RiskLevel.HIGH:
         problem = ("user_risk", "The user's risk is high.")
-    elif user.not_before is not None and auth_time_of(subject) < user.not_before:
+    elif is_revoked or (user.not_before is not None and (signed_in_at is None or signed_in_at < user.not_before)):
         problem = ("session_revoked", "The session was revoked. The user must sign in again.")
     if problem is not None or user is None:
         reason, description = problem or ("user_unknown", "")

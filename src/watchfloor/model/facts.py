@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
 from functools import cache
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from watchfloor.model.activity import Approval, Counters
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, TokenMode, ToolEffect
@@ -273,9 +273,21 @@ class SourceFacts(Projected):
     is_enabled: bool = True
 
 
+MAX_HANDOVERS: Final = 4
+"""How many agents may have handed over to one another before the one that acts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor(Projected):
+    """An agent that handed work over, and its epoch at that time."""
+
+    agent_id: str
+    epoch: int
+
+
 @dataclass(frozen=True, slots=True)
 class TokenFacts(Projected):
-    """What the caller's gateway token proved."""
+    """What the caller's gateway token proved. ``handed_over_by``: the agents before this one, nearest first."""
 
     session_id: str
     mode: TokenMode
@@ -283,6 +295,7 @@ class TokenFacts(Projected):
     agent_epoch: int
     expires_at: datetime
     auth_time: datetime | None = None
+    handed_over_by: tuple[Actor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +303,7 @@ class Facts(Projected):
     """Everything but the invocation and the policies that a decision depends on. ``None`` means: not known.
 
     ``now`` is aware UTC. ``state_is_current`` is False when the worker has lost the control plane for longer than its
-    lease.
+    lease. ``parents``: those of ``token.handed_over_by`` that are known.
     """
 
     now: datetime
@@ -304,3 +317,4 @@ class Facts(Projected):
     binding: BindingFacts | None = None
     counters: Counters = Counters()
     approval: Approval | None = None
+    parents: tuple[AgentFacts, ...] = ()

@@ -22,12 +22,30 @@ if TYPE_CHECKING:
 
 _PLATFORM_IDS: Final = ("agent", "app", "directory", "observability")
 _GUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"[a-z0-9.:_-]+")
 
 
 def agent_aliases(agent: Agent) -> Aliases:
     """The ids of ``platformIds``. A schema name is none of them: it is the same in every environment."""
     ids = agent.manifest.get("platformIds") or {}
     return Aliases(tuple(sorted({str(ids[name]).lower() for name in _PLATFORM_IDS if ids.get(name)} - {agent.id})))
+
+
+def agent_called(tx: ControlTx, name: str) -> str | None:
+    """The id of the agent that its platform or directory calls ``name``, in whatever case; None if no one or several
+    are."""
+    wanted = name.strip().lower()
+    if not wanted:
+        return None
+    p = schema.projection
+    query = sa.select(p.c.key, p.c.body).where(
+        p.c.kind == Kind.ALIASES.value, p.c.key.startswith("agent/", autoescape=True), p.c.body.is_not(None)
+    )
+    if _PLAIN.fullmatch(wanted):  # stands in JSON as it is: the database finds the few rows that hold it
+        query = query.where(sa.cast(p.c.body, sa.Text).contains(wanted, autoescape=True))
+    rows = tx.connection.execute(query)
+    found = [row.key.removeprefix("agent/") for row in rows if wanted in Aliases.from_json(row.body).names]
+    return found[0] if len(found) == 1 else None
 
 
 def user_aliases(user: User) -> Aliases:
