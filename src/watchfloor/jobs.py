@@ -31,7 +31,7 @@ from watchfloor.model.errors import WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
 from watchfloor.response import holds
 from watchfloor.response.hold_events import publish_hold_events
-from watchfloor.storage import people
+from watchfloor.storage import people, risks
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.compiler import catalogue
 from watchfloor.storage.control import SqlControlStore, utc_now
@@ -182,6 +182,15 @@ def stream_events(context: JobContext) -> None:
     context.stream()
 
 
+def fade_risks(context: JobContext) -> None:
+    """Lower the risk of users and agents about whom nothing has been seen for long enough."""
+    with context.control.read() as tx:
+        if not risks.is_due(tx):
+            return
+    with context.control.tx("system:risk", audited=False) as tx:
+        risks.fade(tx)
+
+
 def refresh_identity_keys(context: JobContext) -> None:
     """Fetch identity providers' keys before they get stale, so that no exchange has to wait for them."""
     if context.key_sets is not None:
@@ -232,6 +241,7 @@ JOBS: Final = (
     Job(publish_exposure, 30),
     Job(publish_alerts, 2),
     Job(stream_events, 5),
+    Job(fade_risks, 300),
     Job(refresh_identity_keys, 30),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),

@@ -1,6 +1,7 @@
 """The one way of a finding into control state: stored once, resolved where it is suppressed, given its incident.
 
-Every runner of rules ends here, in the transaction that moves its cursor. Below are ``findings`` and ``correlate``.
+Every runner of rules ends here, in the transaction that moves its cursor. Below are ``findings`` and ``correlate``, and
+``alert_risk``: what an alert means for the risk of those that it is about is stored with it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from watchfloor.detection.alert_risk import note_alerts
 from watchfloor.detection.correlate import Correlated, correlate
 from watchfloor.model.cases import AlertDraft
 from watchfloor.storage import findings, rules
@@ -63,6 +65,7 @@ def keep(tx: ControlTx, drafts: Sequence[AlertDraft], subject: str) -> Kept:
         else:
             saved.append(found)
     joined = correlate(tx, saved)
+    note_alerts(tx, (found.alert for found in saved))
     kept = Kept(tuple(saved), joined, tuple(suppressed))
     if saved or suppressed:
         tx.audit(

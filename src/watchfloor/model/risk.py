@@ -161,15 +161,16 @@ def faded(level: RiskLevel, age: timedelta) -> tuple[RiskLevel, timedelta | None
     return level, None
 
 
-def add_up(detections: Iterable[RiskDetection], now: datetime) -> tuple[RiskLevel, datetime | None]:
-    """What open detections come to at ``now``, and when that changes next if nothing else happens."""
+def add_up(newest: Iterable[tuple[RiskLevel, datetime]], now: datetime) -> tuple[RiskLevel, datetime | None]:
+    """What open detections come to at ``now``, and when that may change next if nothing else happens.
+
+    ``newest``: the level of each and its last activity; of one level, the newest will do.
+    """
     total, changes = RiskLevel.NONE, None
-    for each in detections:
-        if each.state not in OPEN:
-            continue
-        level, limit = faded(each.level, max(now - each.last_at, timedelta(0)))
+    for weight, last_at in newest:
+        level, limit = faded(weight, max(now - last_at, timedelta(0)))
         total = max(total, level, key=RANK.__getitem__)
         if limit is not None:
-            at = each.last_at + limit
+            at = last_at + limit
             changes = at if changes is None else min(changes, at)
     return total, changes

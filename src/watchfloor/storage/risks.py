@@ -34,6 +34,8 @@ USER: Final = "user"
 AGENT: Final = "agent"
 KINDS: Final = (USER, AGENT)
 _MOST_REASONS: Final = 10
+_AT_ONCE: Final = 500
+"""Values in one condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +59,22 @@ class Seen:
 
 
 def find(tx: ControlTx, kind: str, subject_id: str) -> Risk:
-    """The risk of a user or an agent. Raises ``NotFound`` for one that there is not."""
-    found = find_many(tx, kind, [subject_id]).get(subject_id)
-    if found is None:
+    """The risk of a user or an agent, with reasons. Raises ``NotFound`` for one that there is not."""
+    risk_now = _find(tx, kind, subject_id)
+    return replace(risk_now, reasons=tuple(d.reason for d in _gravest(tx, kind, subject_id)))
+
+
+def _find(tx: ControlTx, kind: str, subject_id: str) -> Risk:
+    level = _levels(tx, kind, [subject_id]).get(subject_id)
+    if level is None:
         raise NotFound(f"there is no {kind} {subject_id!r}.", where=kind)
-    return found
-
-
-def find_many(tx: ControlTx, kind: str, subject_ids: Collection[str]) -> dict[str, Risk]:
-    """The risk of those of these users or agents that there are, with reasons, by id."""
-    levels = _levels(tx, kind, subject_ids)
-    rows = {row.subject_id: row for row in _rows(tx, kind, levels)}
-    reasons = _reasons(tx, kind, [i for i in levels if i in rows])
-    return {i: _risk(rows.get(i), level, reasons.get(i, ())) for i, level in levels.items()}
+    return _risk(_row(tx, kind, subject_id), level)
 
 
 def find_states(tx: ControlTx, kind: str) -> dict[str, Risk]:
     """Every stored risk of this kind, by id, without reasons."""
     query = sa.select(risk).where(risk.c.kind == kind)
-    return {row.subject_id: _risk(row, RiskLevel(row.level), ()) for row in tx.connection.execute(query)}
+    return {row.subject_id: _risk(row, RiskLevel(row.level)) for row in tx.connection.execute(query)}
 
 
 def detections(tx: ControlTx, kind: str, subject_id: str, *, limit: int = 200) -> list[RiskDetection]:
@@ -83,7 +82,7 @@ def detections(tx: ControlTx, kind: str, subject_id: str, *, limit: int = 200) -
     d = risk_detection
     query = sa.select(d).where(d.c.kind == kind, d.c.subject_id == subject_id)
     rows = tx.connection.execute(query.order_by(d.c.last_at.desc(), d.c.id.desc()).limit(limit))
-    return [detection_from(row) for row in rows]
+    return [detection_from(dict(row._mapping)) for row in rows]
 
 
 def history(tx: ControlTx, kind: str, subject_id: str, *, limit: int = 200) -> list[RiskChange]:
@@ -96,26 +95,20 @@ def history(tx: ControlTx, kind: str, subject_id: str, *, limit: int = 200) -> l
     ]
 
 
-def detection_from(row: sa.Row[Any]) -> RiskDetection:
+def detection_from(row: Mapping[str, Any]) -> RiskDetection:
     """The detection in ``row``."""
-    values = dict(row._mapping)
-    return RiskDetection(**{**values, "level": RiskLevel(row.level), "state": RiskState(row.state)})
+    return RiskDetection(**{**row, "level": RiskLevel(row["level"]), "state": RiskState(row["state"])})
 
 
-def _risk(row: sa.Row[Any] | None, level: RiskLevel, reasons: tuple[str, ...]) -> Risk:
+def _risk(row: sa.Row[Any] | None, level: RiskLevel) -> Risk:
     if row is None:
         return Risk(level, RiskState.NONE if level is RiskLevel.NONE else RiskState.AT_RISK)
-    return Risk(level, RiskState(row.state), reasons, row.updated_at, row.detail, row.because, row.changes_at)
-
-
-def _rows(tx: ControlTx, kind: str, subject_ids: Collection[str]) -> list[sa.Row[Any]]:
-    query = sa.select(risk).where(risk.c.kind == kind, risk.c.subject_id.in_(list(subject_ids)))
-    return list(tx.connection.execute(query))
+    return Risk(level, RiskState(row.state), (), row.updated_at, row.detail, row.because, row.changes_at)
 
 
 def _row(tx: ControlTx, kind: str, subject_id: str) -> sa.Row[Any] | None:
-    rows = _rows(tx, kind, [subject_id])
-    return rows[0] if rows else None
+    query = sa.select(risk).where(risk.c.kind == kind, risk.c.subject_id == subject_id)
+    return tx.connection.execute(query).one_or_none()
 
 
 def _levels(tx: ControlTx, kind: str, subject_ids: Collection[str]) -> dict[str, RiskLevel]:
@@ -127,55 +120,57 @@ def _levels(tx: ControlTx, kind: str, subject_ids: Collection[str]) -> dict[str,
     raise InputError(f"{kind!r} has no risk.", where="kind", remedy=f"One of {', '.join(KINDS)}.")
 
 
-def _open_detections(tx: ControlTx, kind: str, subject_ids: Collection[str]) -> dict[str, list[RiskDetection]]:
+def _is_open(kind: str, subject_id: str) -> sa.ColumnElement[bool]:
     d = risk_detection
-    query = sa.select(d).where(
-        d.c.kind == kind, d.c.subject_id.in_(list(subject_ids)), d.c.state.in_([s.value for s in OPEN])
-    )
-    found: dict[str, list[RiskDetection]] = {}
-    for row in tx.connection.execute(query.order_by(d.c.last_at.desc(), d.c.id)):
-        found.setdefault(row.subject_id, []).append(detection_from(row))
-    return found
+    return sa.and_(d.c.kind == kind, d.c.subject_id == subject_id, d.c.state.in_([s.value for s in OPEN]))
 
 
-def _reasons(tx: ControlTx, kind: str, subject_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
-    told = {}
-    for subject_id, found in _open_detections(tx, kind, subject_ids).items():
-        gravest = sorted(found, key=lambda d: -RANK[d.level])
-        told[subject_id] = tuple(d.reason for d in gravest[:_MOST_REASONS])
-    return told
+def _gravest(tx: ControlTx, kind: str, subject_id: str) -> list[RiskDetection]:
+    d = risk_detection
+    rank = sa.case({level.value: rank for level, rank in RANK.items()}, value=d.c.level, else_=0)
+    query = sa.select(d).where(_is_open(kind, subject_id)).order_by(rank.desc(), d.c.last_at.desc(), d.c.id)
+    return [detection_from(dict(row._mapping)) for row in tx.connection.execute(query.limit(_MOST_REASONS))]
 
 
 # -- what was seen ------------------------------------------------------------------------------------------------
 
 
-def record(tx: ControlTx, kind: str, subject_id: str, seen: Seen) -> Risk:
-    """Keep a detection and add up anew. One that is known changes nothing, but for activity that it did not have.
+def record(tx: ControlTx, kind: str, subject_id: str, *seen: Seen) -> Risk:
+    """Keep detections and add up anew. One that is known changes nothing, but for activity that it did not have.
 
     What was settled counts again once its activity goes on; what happened before a remediation is over. Raises
     ``NotFound``, and ``InputError`` for a name or key that cannot be kept.
     """
-    before = find(tx, kind, subject_id)
-    if not 0 < len(seen.detection) <= 100 or not 0 < len(seen.key) <= 300:
-        raise InputError("a detection has a name of 1 to 100 and a key of 1 to 300 characters.", where="detection")
-    known = _known(tx, kind, subject_id, seen.key)
-    now = _merged(tx, kind, subject_id, known, replace(seen, level=limited(seen.detection, seen.level)))
-    if now == known:
+    before = _find(tx, kind, subject_id)
+    known = _known(tx, kind, subject_id, [each.key for each in seen])
+    changed: list[RiskDetection] = []
+    for each in seen:
+        if not 0 < len(each.detection) <= 100 or not 0 < len(each.key) <= 300:
+            raise InputError("a detection has a name of 1 to 100 and a key of 1 to 300 characters.", where="detection")
+        old = known.get(each.key)
+        now = _merged(tx, kind, subject_id, old, replace(each, level=limited(each.detection, each.level)))
+        if now != old:
+            upsert(tx, risk_detection, {**_values(now), "updated_at": tx.now}, old is not None)
+            known[each.key] = now
+            changed.append(now)
+    if not changed:
         return before
-    values = {**_values(now), "updated_at": tx.now}
-    upsert(tx, risk_detection, values, known is not None)
-    told = {"id": now.id, "detection": now.detection, "level": now.level.value, "source": now.source}
-    if now.alert_id:
-        told["alert"] = now.alert_id
-    tx.audit("risk:detect", f"{kind}/{subject_id}", told)
-    return _add_up(tx, kind, subject_id, "risk:detect", now.title, detection_id=now.id)
+    told = [
+        {"detection": d.detection, "level": d.level.value, "source": d.source, "alert": d.alert_id}
+        for d in changed[:_MOST_REASONS]
+    ]
+    tx.audit("risk:detect", f"{kind}/{subject_id}", {"detections": told, "count": len(changed)})
+    return _add_up(tx, kind, subject_id, "risk:detect", changed[-1].title, detection_id=changed[-1].id)
 
 
-def _known(tx: ControlTx, kind: str, subject_id: str, key: str) -> RiskDetection | None:
+def _known(tx: ControlTx, kind: str, subject_id: str, keys: Sequence[str]) -> dict[str, RiskDetection]:
     d = risk_detection
-    query = sa.select(d).where(d.c.kind == kind, d.c.subject_id == subject_id, d.c.key == key)
-    row = tx.connection.execute(query).one_or_none()
-    return detection_from(row) if row else None
+    found: dict[str, RiskDetection] = {}
+    for start in range(0, len(keys), _AT_ONCE):
+        chosen = d.c.key.in_(keys[start : start + _AT_ONCE])
+        query = sa.select(d).where(d.c.kind == kind, d.c.subject_id == subject_id, chosen)
+        found |= {row.key: detection_from(dict(row._mapping)) for row in tx.connection.execute(query)}
+    return found
 
 
 def _merged(tx: ControlTx, kind: str, subject_id: str, known: RiskDetection | None, seen: Seen) -> RiskDetection:
@@ -218,10 +213,10 @@ def judge_alerts(tx: ControlTx, judged: Mapping[str, bool]) -> None:
     d = risk_detection
     ids = list(judged)
     touched: dict[tuple[str, str], RiskDetection] = {}
-    for start in range(0, len(ids), 500):
-        query = sa.select(d).where(d.c.alert_id.in_(ids[start : start + 500]))
+    for start in range(0, len(ids), _AT_ONCE):
+        query = sa.select(d).where(d.c.alert_id.in_(ids[start : start + _AT_ONCE]))
         for row in tx.connection.execute(query).all():
-            detection = detection_from(row)
+            detection = detection_from(dict(row._mapping))
             assert detection.alert_id is not None
             changed = _judged(tx, detection, is_nothing=judged[detection.alert_id])
             if changed is not None:
@@ -252,7 +247,7 @@ def _judged(tx: ControlTx, detection: RiskDetection, *, is_nothing: bool) -> Ris
 
 def confirm(tx: ControlTx, kind: str, subject_id: str, seen: Seen) -> Risk:
     """Keep what an operator confirmed: high until somebody settles it. Confirmed already: nothing changes."""
-    before = find(tx, kind, subject_id)
+    before = _find(tx, kind, subject_id)
     if before.state is RiskState.CONFIRMED_COMPROMISED:
         return before
     known = _merged(tx, kind, subject_id, None, seen)
@@ -270,12 +265,10 @@ def settle(
     tx: ControlTx, kind: str, subject_id: str, state: RiskState, *, activity: str, detail: str, because: str
 ) -> Risk:
     """Close every open detection with ``state``; the level is none. Where nothing is open, nothing changes."""
-    before = find(tx, kind, subject_id)
+    before = _find(tx, kind, subject_id)
     d = risk_detection
     closed = tx.connection.execute(
-        d.update()
-        .where(d.c.kind == kind, d.c.subject_id == subject_id, d.c.state.in_([s.value for s in OPEN]))
-        .values(state=state.value, updated_at=tx.now)
+        d.update().where(_is_open(kind, subject_id)).values(state=state.value, updated_at=tx.now)
     ).rowcount
     if not closed and before.level is RiskLevel.NONE and before.state not in OPEN:
         return before
@@ -316,7 +309,7 @@ def _add_up(
     if state is RiskState.CONFIRMED_COMPROMISED:
         level, because = RiskLevel.HIGH, row.because if row is not None else because
     else:
-        level, changes_at = add_up(_open_detections(tx, kind, [subject_id]).get(subject_id, ()), tx.now)
+        level, changes_at = add_up(_newest(tx, kind, subject_id), tx.now)
         if level is not RiskLevel.NONE:
             state, detail = RiskState.AT_RISK, "none"
         elif state is RiskState.AT_RISK:
@@ -325,6 +318,13 @@ def _add_up(
         tx.audit(activity, f"{kind}/{subject_id}", {"level": level.value})
     result = Risk(level, state, detail=detail, because=because, changes_at=changes_at)
     return _store(tx, kind, subject_id, result, activity, detection_id)
+
+
+def _newest(tx: ControlTx, kind: str, subject_id: str) -> list[tuple[RiskLevel, datetime]]:
+    """The newest activity of open detections, by level: what fades later counts for all others of its level."""
+    d = risk_detection
+    query = sa.select(d.c.level, sa.func.max(d.c.last_at)).where(_is_open(kind, subject_id)).group_by(d.c.level)
+    return [(RiskLevel(level), at) for level, at in tx.connection.execute(query)]
 
 
 def _store(tx: ControlTx, kind: str, subject_id: str, result: Risk, activity: str, detection_id: str | None) -> Risk:

@@ -2,6 +2,7 @@
 
 Beside ``cases``, which decides what a viewer may see; here is what an operator may change, in the caller's transaction.
 Each change is in the audit log and, as people read it, in the activity log (``CaseEntry``); comments are entries of it.
+What an alert said about somebody's risk is taken back when people say that it was nothing, and counts again if not.
 Detection writes its own entries through ``note``. It does not know who may do what: that is the caller's to check.
 """
 
@@ -24,8 +25,9 @@ from watchfloor.model.cases import (
 )
 from watchfloor.model.errors import Conflict, InputError, NotFound
 from watchfloor.model.ids import ordered_id
+from watchfloor.storage import risks
 from watchfloor.storage.cases import alert_from, incident_from
-from watchfloor.storage.schema import alert, case_entry, incident
+from watchfloor.storage.schema import alert, case_entry, incident, risk_detection
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -45,6 +47,8 @@ _ALERT_STATUS: Final = {
     IncidentStatus.IN_PROGRESS: AlertStatus.IN_PROGRESS,
     IncidentStatus.RESOLVED: AlertStatus.RESOLVED,
 }
+_NOTHING: Final = (Classification.FALSE_POSITIVE.value, Classification.EXPECTED.value)
+"""What an alert is classified as that says nothing about anybody's risk."""
 
 
 # -- the activity log ---------------------------------------------------------------------------------------------
@@ -172,6 +176,8 @@ def triage_incident(
     if "status" in values:
         _follow(tx, incident_id, _ALERT_STATUS[IncidentStatus(values["status"])])
     _tell(tx, "incident", incident_id, row, values, comment)
+    if values:
+        _judge_risk(tx, alert.c.incident_id == incident_id)
     changed = tx.connection.execute(sa.select(incident).where(incident.c.id == incident_id)).one()
     members = sa.select(alert.c.id).where(alert.c.incident_id == incident_id).order_by(alert.c.id)
     return incident_from(changed, tuple(tx.connection.execute(members).scalars()))
@@ -211,6 +217,8 @@ def triage_alert(
             alert.update().where(alert.c.id == alert_id).values(**values, **resolved, updated_at=tx.now)
         )
     _tell(tx, "alert", alert_id, row, values, comment)
+    if values:
+        _judge_risk(tx, alert.c.id == alert_id)
     return alert_from(tx.connection.execute(sa.select(alert).where(alert.c.id == alert_id)).one())
 
 
@@ -256,6 +264,20 @@ def _follow(tx: ControlTx, incident_id: str, status: AlertStatus) -> None:
         .where(alert.c.incident_id == incident_id, alert.c.status != status.value)
         .values(status=status.value, updated_at=tx.now, resolved_at=resolved_at)
     )
+
+
+def _judge_risk(tx: ControlTx, chosen: sa.ColumnElement[bool]) -> None:
+    """Take back what resolved alerts among these said about risk, if they or their incident turned out as nothing."""
+    query = (
+        sa.select(alert.c.id, alert.c.status, alert.c.classification, incident.c.classification.label("of_incident"))
+        .outerjoin(incident, incident.c.id == alert.c.incident_id)
+        .where(chosen, alert.c.id.in_(sa.select(risk_detection.c.alert_id)))
+    )
+    judged = {}
+    for row in tx.connection.execute(query):
+        said = row.classification if row.classification != Classification.UNKNOWN.value else row.of_incident
+        judged[row.id] = row.status == AlertStatus.RESOLVED.value and said in _NOTHING
+    risks.judge_alerts(tx, judged)
 
 
 def _tell(tx: ControlTx, kind: str, subject: str, row: sa.Row[Any], values: Mapping[str, Any], comment: str) -> None:
