@@ -61,6 +61,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("rules-backtest", "A rule is tried over stored days before it is enabled, with progress and cancel, and stores nothing."),
     Claim("quiet-day", "Background traffic of a day raises no incident above low, and the attack on the same company one, critical."),
     Claim("rules-switched", "Every rule, of whatever kind, is switched off and on at once through API and command line, audited and listed."),
+    Claim("canary", "Whoever touches a canary through an agent, a value or a tool, is in a high alert; nothing that is kept says the value."),
     Claim("rules-suppressed", "A suppressed alert is kept and resolved with the reason, and opens no incident."),
     # -- provenance -----------------------------------------------------------------------------------------------
     Claim("provenance-untraced", "A destination that only running text of a tool ever named is refused before the call goes out."),

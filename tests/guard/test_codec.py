@@ -12,7 +12,7 @@ import pytest
 from guard.world import CALL, FACTS, call, facts
 from watchfloor.guard import codec
 from watchfloor.guard.content import UNREADABLE_KEY
-from watchfloor.model.facts import Actor, AgentFacts, Facts, TokenFacts
+from watchfloor.model.facts import Actor, AgentFacts, CanaryFacts, Facts, TokenFacts
 
 
 def test_input_hash_is_taken_over_the_recorded_json() -> None:
@@ -37,7 +37,8 @@ def test_remembered_fragments_write_the_same_bytes() -> None:
 
 def test_fragments_write_every_member_of_the_facts() -> None:
     parents = (AgentFacts("boss"),)
-    whole = facts(parents=parents, token={"handed_over_by": (Actor("boss", 1),)})
+    canaries = (CanaryFacts("bait", "mail/wipe"),)
+    whole = facts(parents=parents, canaries=canaries, token={"handed_over_by": (Actor("boss", 1),)})
     record = json.loads(codec.dump_facts(whole, codec.Fragments()))
     assert list(record) == [field.name for field in dataclasses.fields(Facts)]
     assert list(record["token"]) == [field.name for field in dataclasses.fields(TokenFacts)]
@@ -47,7 +48,7 @@ def test_fragments_write_every_member_of_the_facts() -> None:
 @pytest.mark.parametrize("name", ["Griffin", "\ud800"])
 def test_facts_of_what_nobody_handed_over_say_nothing_of_it(name: str) -> None:
     record = json.loads(codec.dump_facts(facts(user={"name": name})))
-    assert "parents" not in record and "handed_over_by" not in record["token"]
+    assert not {"parents", "canaries"} & set(record) and "handed_over_by" not in record["token"]
 
 
 def test_text_that_is_not_unicode_survives_a_record() -> None:

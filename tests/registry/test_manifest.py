@@ -15,10 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from identity.world import IDP, NOON, SECRET, World, company
+from watchfloor.guard.detectors import canary
 from watchfloor.guard.problems import Problem as PolicyProblem
 from watchfloor.model.agents import AgentState, PinState, ToolEffect
 from watchfloor.model.errors import Conflict
-from watchfloor.model.facts import AgentFacts, BindingFacts, CredentialFacts, Kind, ServerFacts, ToolFacts, UserFacts
+from watchfloor.model.facts import (
+    AgentFacts,
+    BindingFacts,
+    CanaryFacts,
+    CredentialFacts,
+    Kind,
+    ServerFacts,
+    ToolFacts,
+    UserFacts,
+)
 from watchfloor.registry import inventory as registry
 from watchfloor.registry import manifest
 from watchfloor.registry.document import read_document
@@ -27,6 +37,7 @@ from watchfloor.registry.shape import read_company
 from watchfloor.registry.state import State, read_state
 from watchfloor.registry.steps import build_hash, compute_steps
 from watchfloor.storage import inventory
+from watchfloor.storage.canaries import list_canaries
 from watchfloor.storage.secrets import SecretHasher
 
 Edit = Callable[[dict[str, Any]], object]
@@ -559,6 +570,36 @@ BAD: dict[str, tuple[Edit, str, str]] = {
         "is missing",
     ),
     "half an instance": (lambda d: agent(d).update(instances=0.5), "agents[0].instances", "whole number"),
+    "canary that is nothing": (
+        lambda d: d.update(canaries=[{"id": "page"}]),
+        "canaries[0]",
+        "needs a value or a tool",
+    ),
+    "canary that is two things": (
+        lambda d: d.update(canaries=[{"id": "page", "tool": "mail/x", "value": {"value": "Zebra-7f3a-Lagoon"}}]),
+        "canaries[0]",
+        "not both",
+    ),
+    "canary that may stand anywhere": (
+        lambda d: d.update(canaries=[{"id": "page", "value": {"value": "xxxxxxxxxxxxxxxx"}}]),
+        "canaries[0].value",
+        "6 different characters",
+    ),
+    "canary that is too short": (
+        lambda d: d.update(canaries=[{"id": "page", "value": {"value": "a1b2c3"}}]),
+        "canaries[0].value",
+        "at least 12 characters",
+    ),
+    "canary twice": (
+        lambda d: d.update(canaries=[{"id": "page", "tool": "mail/x"}, {"id": "page", "tool": "mail/y"}]),
+        "canaries[1].id",
+        "stands in canaries[0] already",
+    ),
+    "canary of no server": (
+        lambda d: d.update(canaries=[{"id": "page", "tool": "mial/x"}]),
+        "canaries[0].tool",
+        "Did you mean 'mail'?",
+    ),
     "standard input without a name": (
         lambda d: d["toolServers"][1].update(url="stdio:"),
         "toolServers[1].url",
@@ -591,6 +632,29 @@ def test_a_mistake_is_named_with_its_place_and_its_remedy(world: World, edit: Ed
 def test_what_is_unusual_but_right_is_taken(world: World, edit: Edit) -> None:
     world.apply(edited(edit))
     assert world.plan(edited(edit)).is_empty
+
+
+def test_a_canary_is_kept_changed_and_removed_and_no_plan_says_its_value(world: World) -> None:
+    value = "Zebra-7f3a-Lagoon"
+
+    def with_canary(**members: Any) -> dict[str, Any]:
+        return edited(lambda d: d.update(canaries=[{"id": "page", **members}]))
+
+    def known() -> list[CanaryFacts]:
+        with world.store.read() as tx:
+            return list_canaries(tx)
+
+    planned = world.plan(with_canary(value={"value": value}))
+    assert planned.summary["create"] > 0 and value.lower() not in str(planned).lower()
+    world.apply(with_canary(value={"value": value}))
+    assert known() == [canary.facts_of("page", value=value)]
+    assert world.plan(with_canary(value={"value": value})).is_empty
+    assert world.plan(with_canary()).is_empty, "a value that is left out is kept"
+    assert world.plan(edited(lambda d: d)).is_empty, "what a manifest does not mention is left alone"
+    world.apply(with_canary(tool="mail/send_email"))
+    assert known() == [canary.facts_of("page", tool="mail/send_email")]
+    world.apply(with_canary(value=None))
+    assert known() == [] and world.plan(with_canary(value=None)).is_empty
 
 
 def test_references_may_point_to_what_an_earlier_manifest_made(world: World) -> None:

@@ -26,6 +26,7 @@ from watchfloor.model.facts import (
     Aliases,
     ApprovalFacts,
     BindingFacts,
+    CanaryFacts,
     CredentialFacts,
     DirectoryNames,
     Facts,
@@ -120,6 +121,8 @@ class State:
         self._offering: dict[str, set[str]] = {}
         self.cards: dict[tuple[str, str], ToolCard] = {}
         self.directory = Directory()
+        self.canaries: tuple[CanaryFacts, ...] = ()
+        self._canaries: dict[str, CanaryFacts] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
         self._aliased: dict[tuple[str, str], set[str]] = {}
@@ -225,6 +228,11 @@ class State:
             _put(self.cards, (server, tool), ToolCard, body)
         elif kind is Kind.DIRECTORY:
             self._know(f"list/{key}", DirectoryNames.from_json(body).names if body is not None else ())
+        elif kind is Kind.CANARY:
+            self._canaries.pop(key, None)
+            if body is not None:
+                self._canaries[key] = CanaryFacts.from_json(body)
+            self.canaries = tuple(self._canaries[key] for key in sorted(self._canaries))
         elif kind is Kind.ALIASES:
             self._call(key, Aliases.from_json(body).names if body is not None else ())
         elif kind is Kind.CREDENTIAL:
@@ -330,6 +338,7 @@ class State:
             counters=counters,
             approval=approval,
             parents=self._parents(token) if token.handed_over_by else (),
+            canaries=self.canaries,
         )
 
     def _parents(self, token: TokenFacts) -> tuple[AgentFacts, ...]:

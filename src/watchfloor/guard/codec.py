@@ -152,7 +152,8 @@ _NOTHING_HANDED_OVER: Final = b',"handed_over_by":[]}'
 def dump_facts(facts: Facts, fragments: Fragments | None = None) -> bytes:
     """The facts as recorded; ``fragments`` only makes it faster.
 
-    Where nothing was handed over they are what they were before there was such a thing.
+    Where nothing was handed over, and where there are no canaries, they are what they were before there were such
+    things.
     """
     try:
         return orjson.dumps(_in_fragments(facts, fragments or Fragments()))
@@ -165,6 +166,8 @@ def _in_plain(facts: Facts) -> dict[str, Any]:
     body: dict[str, Any] = _plain(facts)
     if not facts.parents:
         del body["parents"]
+    if not facts.canaries:
+        del body["canaries"]
     if not facts.token.handed_over_by:
         del body["token"]["handed_over_by"]
     return body
@@ -188,6 +191,8 @@ def _in_fragments(facts: Facts, fragments: Fragments) -> dict[str, Any]:
     }
     if facts.parents:
         members["parents"] = [of(parent) for parent in facts.parents]
+    if facts.canaries:
+        members["canaries"] = [of(canary) for canary in facts.canaries]
     return members
 
 

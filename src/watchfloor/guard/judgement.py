@@ -13,7 +13,7 @@ from typing import Any, Final
 from watchfloor.guard import expression, names
 from watchfloor.guard.case import Case
 from watchfloor.guard.codec import payload_hash
-from watchfloor.guard.detectors import DETECTORS
+from watchfloor.guard.detectors import DETECTORS, canary
 from watchfloor.guard.detectors.secrets import mask
 from watchfloor.guard.policy import Group, Policy, Reach
 from watchfloor.guard.policy_body import STEPS as POLICY_STEPS
@@ -48,6 +48,9 @@ def run_detectors(case: Case) -> None:
         found = detector.detect(case.content)
         if found:
             case.findings += found
+    if case.facts.canaries:
+        case.findings += canary.detect(case.content, case.facts.canaries)
+        case.findings += canary.touched(case.invocation, case.facts.canaries)
     if case.findings:
         case.signals = tuple(
             dataclasses.replace(finding.signal, path=mask(finding.signal.path)) for finding in case.findings

@@ -14,7 +14,7 @@ from watchfloor.guard import codec, engine, judgement, redact
 from watchfloor.guard.case import Case
 from watchfloor.guard.content import Unreadable, examine, show_path
 from watchfloor.guard.context import Context
-from watchfloor.guard.detectors import DETECTORS, likeness
+from watchfloor.guard.detectors import DETECTORS, canary, likeness
 from watchfloor.guard.detectors.finding import Finding
 from watchfloor.guard.detectors.hit import Surface
 from watchfloor.guard.detectors.secrets import mask
@@ -58,6 +58,8 @@ def protect(surface: Surface, value: Any, invocation: Invocation, context: Conte
     else:
         for detector in DETECTORS:
             case.findings += detector.detect(content)
+        if case.facts.canaries:
+            case.findings += canary.detect(content, case.facts.canaries)
         case.findings += _likened(case)
         case.signals = tuple(
             dataclasses.replace(found.signal, path=mask(_shown(found.signal.path, surface))) for found in case.findings

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     SOURCE = "source"  # [telemetry source id]
     TOOL_CARD = "tool_card"  # [server id/tool name]
     DIRECTORY = "directory"  # [name of the list]
+    CANARY = "canary"  # [id of the canary]
     ALIASES = "aliases"  # [agent/agent id or user/user id]
 
 
@@ -191,6 +192,21 @@ class DirectoryNames(Projected):
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryFacts(Projected):
+    """Something that nobody has a reason to touch: a tool (``server/tool``), or a value that stands in a document.
+
+    Of a value only this is known: how it begins (``start``, lower case), how many characters it has, and the keyless
+    BLAKE2b (16 bytes, hex) of it in lower case. Enough to know it again, too little to say it.
+    """
+
+    id: str
+    tool: str = ""
+    start: str = ""
+    length: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Aliases(Projected):
     """The ids, in lower case, by which a platform or a directory calls an agent or a user."""
 
@@ -318,3 +334,4 @@ class Facts(Projected):
     counters: Counters = Counters()
     approval: Approval | None = None
     parents: tuple[AgentFacts, ...] = ()
+    canaries: tuple[CanaryFacts, ...] = ()

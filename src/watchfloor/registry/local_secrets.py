@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from watchfloor.registry.document import Listing, Mapping, Node, Scalar, read_document
 from watchfloor.registry.problems import Problems
-from watchfloor.registry.shape import AGENT, GRANT, SERVER, Section
+from watchfloor.registry.shape import AGENT, CANARY, GRANT, SERVER, Section
 
 Source = Callable[[str], str | None]
 
@@ -52,6 +52,8 @@ def _secrets(root: Node) -> Iterator[tuple[str, Node]]:
     """Every place of ``root`` that holds a secret, with what stands there."""
     for where, server in _items(root, "toolServers", ""):
         yield from _of_section(server, SERVER, where)
+    for where, canary in _items(root, "canaries", ""):
+        yield from _of_section(canary, CANARY, where)
     for where, agent in _items(root, "agents", ""):
         yield from _of_section(agent, AGENT, where)
         for inner, grant in _items(agent, "tools", f"{where}."):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from watchfloor.guard.policy import check_policy as guard_check_policy
 from watchfloor.model.errors import Conflict
-from watchfloor.model.facts import Organization
+from watchfloor.model.facts import CanaryFacts, Organization
 from watchfloor.registry.document import read_document
 from watchfloor.registry.policies import record_set
 from watchfloor.registry.problems import ManifestInvalid, Problem, Problems
@@ -27,6 +27,7 @@ from watchfloor.registry.shape import DESCRIPTIVE, read_company
 from watchfloor.registry.state import State, read_state
 from watchfloor.registry.steps import TIMES, PolicyBody, Record, SealedSecret, Step, compute_steps
 from watchfloor.storage import inventory, people
+from watchfloor.storage.canaries import delete_canary, save_canary
 from watchfloor.storage.changes import fields_of
 from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Credential, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames, save_known_names
@@ -185,6 +186,8 @@ def _visible(record: Record | None) -> dict[str, Any]:
         return {}
     if isinstance(record, SealedSecret):
         return {"secret": _fingerprint(record.fingerprint)}
+    if isinstance(record, CanaryFacts):
+        return {"tool": record.tool, "value": _fingerprint(record.digest or None)}
     if isinstance(record, PolicyBody):
         return {k: v for k, v in record.body.items() if k != "version"}
     if isinstance(record, AgentVersion):
@@ -236,6 +239,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any, Any], object]]] = {
     IdentityProvider: people.save_identity_provider,
     User: people.save_user,
     KnownNames: save_known_names,
+    CanaryFacts: save_canary,
     ToolServer: inventory.save_server,
     Tool: inventory.save_tool,
     Agent: inventory.save_agent,
@@ -250,6 +254,8 @@ def _write(tx: ControlTx, step: Step, vault: Vault) -> None:
         _write_credential(tx, step.after, vault)
     elif step.after is not None:
         _WRITERS[type(step.after)](tx, step.after)
+    elif isinstance(step.before, CanaryFacts):
+        delete_canary(tx, step.before.id)
     elif isinstance(step.before, Binding):
         inventory.delete_binding(tx, step.before.agent_id, step.before.server_id, step.before.tool)
     else:

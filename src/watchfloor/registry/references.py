@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from watchfloor.guard.detectors.canary import problem_of as problem_of_canary
 from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
 from watchfloor.registry.credentials import maker_credential_id
 from watchfloor.registry.problems import Problems, did_you_mean
 from watchfloor.registry.shape import ANY_TENANT, BAD, EVERYONE, GROUP, WHERE, Absent, DeclaredEffect
 from watchfloor.registry.state import State
+from watchfloor.storage.canaries import MOST as MOST_CANARIES
 
 Values = Mapping[str, Any]
 CheckPolicy = Callable[[Any], Iterable[Any]]
@@ -39,9 +41,16 @@ class ReferenceCheck:
 
     def run(self, check_policy: CheckPolicy) -> None:
         """Everything, in the order of the manifest."""
-        for name, key in (("identityProviders", "issuer"), ("users", "id"), ("toolServers", "id"), ("agents", "id")):
+        for name, key in (
+            ("identityProviders", "issuer"),
+            ("users", "id"),
+            ("canaries", "id"),
+            ("toolServers", "id"),
+            ("agents", "id"),
+        ):
             self._no_doubles(items(self.company, name), key)
         self._users()
+        self._canaries()
         for server in items(self.company, "toolServers"):
             self._server(server)
         for agent in items(self.company, "agents"):
@@ -95,6 +104,29 @@ class ReferenceCheck:
                     "One sign-in is one user.",
                 )
             subjects[issuer, subject] = where
+
+    # -- canaries -------------------------------------------------------------------------------------------------
+
+    def _canaries(self) -> None:
+        kept = {canary["id"] for canary in items(self.company, "canaries") if canary["value"] is not Absent.REMOVE}
+        if len(kept | set(self.state.canaries)) > MOST_CANARIES:
+            message = f"there would be more than {MOST_CANARIES}."
+            self.problems.add("canaries", message, "Each is looked for in every call; remove some.")
+        for canary in items(self.company, "canaries"):
+            where, value, tool = canary[WHERE], canary["value"], canary["tool"]
+            if BAD in (value, tool, canary["id"]):
+                continue
+            is_value = not isinstance(value, Absent)
+            if tool is not None and value is not Absent.KEEP:
+                self.problems.add(where, "is a value or a tool, not both.", "Make two canaries.")
+            elif tool is not None and (server := tool.partition("/")[0]) == tool:
+                self.problems.add(f"{where}.tool", f"{tool!r} names no tool.", "Write server/tool.")
+            elif tool is not None:
+                self._known(server, self.servers, f"{where}.tool", "tool server")
+            elif value is Absent.KEEP and canary["id"] not in self.state.canaries:
+                self.problems.add(where, "needs a value or a tool.", "For a value: {env: NAME}, {file: PATH}.")
+            elif is_value and (problem := problem_of_canary(value)):
+                self.problems.add(f"{where}.value", problem, "Make one with: openssl rand -hex 16")
 
     # -- tool servers ---------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from watchfloor.guard.detectors import canary
 from watchfloor.guard.provenance.labels import Role, Strictness
 from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
 from watchfloor.model.ids import is_name
@@ -23,6 +24,7 @@ from watchfloor.registry.problems import Problems, did_you_mean
 API_VERSION: Final = "watchfloor/v1"
 KIND: Final = "Company"
 MIN_AGENT_SECRET: Final = 32
+SHORTEST_CANARY: Final = canary.SHORTEST
 MAX_ITEMS: Final = 20_000
 MAX_ROLES: Final = 200
 
@@ -447,6 +449,21 @@ KNOWN_NAMES: Final = Section(
         ),
     ),
 )
+CANARY: Final = Section(
+    "canary",
+    "Something that nobody has a reason to touch: when an agent does, an alert says so (docs/detections.md).",
+    (
+        Member("id", name, "What alerts call it.", is_required=True),
+        Member(
+            "value",
+            secret(SHORTEST_CANARY),
+            "A text that stands where nobody looks: in a document, a row, a password; null removes the canary.",
+            Absent.KEEP,
+            is_secret=True,
+        ),
+        Member("tool", text(400, empty=False), "Or a tool that nobody needs, as `server/tool`."),
+    ),
+)
 SERVER: Final = Section(
     "tool server",
     "An MCP server whose tools agents use through the gateway.",
@@ -590,6 +607,7 @@ COMPANY: Final = Section(
         Member("identityProviders", sections(PROVIDER), "Whose tokens prove who a user is.", ()),
         Member("users", sections(USER), "People.", ()),
         Member("knownNames", sections(KNOWN_NAMES), "What else the organisation knows by name.", ()),
+        Member("canaries", sections(CANARY), "What nobody has a reason to touch.", ()),
         Member("toolServers", sections(SERVER), "MCP servers.", ()),
         Member("agents", sections(AGENT), "Agents.", ()),
         Member("policies", many(body, is_set=False), "Policies, beside the shipped ones.", ()),
@@ -602,6 +620,7 @@ SECTIONS: Final = (
     PROVIDER,
     USER,
     KNOWN_NAMES,
+    CANARY,
     SERVER,
     TOOL,
     AGENT,

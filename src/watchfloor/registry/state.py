@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from watchfloor.model.facts import Organization
+from watchfloor.model.facts import CanaryFacts, Organization
 from watchfloor.storage import inventory, people, policies
+from watchfloor.storage.canaries import list_canaries
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames, list_known_names
 from watchfloor.storage.people import IdentityProvider, User
@@ -28,6 +29,7 @@ class State:
     providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     known_names: Mapping[str, KnownNames] = field(default_factory=dict)
+    canaries: Mapping[str, CanaryFacts] = field(default_factory=dict)
     servers: Mapping[str, ToolServer] = field(default_factory=dict)
     tools: Mapping[tuple[str, str], Tool] = field(default_factory=dict)
     agents: Mapping[str, Agent] = field(default_factory=dict)
@@ -44,6 +46,7 @@ def read_state(tx: ControlTx) -> State:
         providers={p.issuer: p for p in people.list_identity_providers(tx)},
         users={u.id: u for u in people.list_users(tx)},
         known_names={known.id: known for known in list_known_names(tx)},
+        canaries={canary.id: canary for canary in list_canaries(tx)},
         servers={s.id: s for s in inventory.list_servers(tx)},
         tools={(t.server_id, t.name): t for t in inventory.list_tools(tx)},
         agents={a.id: a for a in inventory.list_agents(tx)},

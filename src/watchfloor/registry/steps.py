@@ -18,8 +18,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from watchfloor.guard.definitions import inspect
+from watchfloor.guard.detectors import canary
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, ToolEffect
-from watchfloor.model.facts import Organization
+from watchfloor.model.facts import CanaryFacts, Organization
 from watchfloor.registry.cards import with_card
 from watchfloor.registry.credentials import maker_credential_id, server_credential_id
 from watchfloor.registry.lifecycle import state_after_manifest
@@ -59,6 +60,7 @@ Record = (
     | IdentityProvider
     | User
     | KnownNames
+    | CanaryFacts
     | SealedSecret
     | ToolServer
     | Tool
@@ -86,6 +88,7 @@ def compute_steps(company: Values, state: State, hasher: SecretHasher, now: date
         *_providers(company, state),
         *_users(company, state, now),
         *_known_names(company, state),
+        *_canaries(company, state),
         *_servers(company, state, hasher, now),
         *_agents(company, state, hasher, now, actor),
         *_policies(company, state),
@@ -150,6 +153,20 @@ def _known_names(company: Values, state: State) -> Iterable[Step]:
         before = state.known_names.get(after.id)
         if before is not None or after.names:
             yield from _step("known-names", after.id, before, after)
+
+
+def _canaries(company: Values, state: State) -> Iterable[Step]:
+    for declared in _sorted(company, "canaries", "id"):
+        before, value = state.canaries.get(declared["id"]), declared["value"]
+        after = before
+        if value is Absent.REMOVE:
+            after = None
+        elif declared["tool"]:
+            after = canary.facts_of(declared["id"], tool=declared["tool"])
+        elif value is not Absent.KEEP:
+            after = canary.facts_of(declared["id"], value=value)
+        if before is not None or after is not None:
+            yield from _step("canary", declared["id"], before, after)
 
 
 # -- tool servers -------------------------------------------------------------------------------------------------

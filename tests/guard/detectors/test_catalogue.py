@@ -202,7 +202,8 @@ def test_attack_is_found_and_its_twin_is_not(detection: str, surface: Surface, a
 
 
 def test_every_entry_of_the_catalogue_has_a_case() -> None:
-    assert {detection.id for detection in DETECTIONS} == {case[0] for case in CASES}
+    # What a canary is an organisation says; a text alone does not tell (test_canary.py).
+    assert {detection.id for detection in DETECTIONS} == {*(case[0] for case in CASES), "ai.canary"}
 
 
 def test_entries_are_complete_and_told_apart_by_id_and_category() -> None:

@@ -68,6 +68,9 @@ DETECTIONS: Final[tuple[Detection, ...]] = (
               (Surface.TOOL_DESCRIPTION,), (), "Do not approve the tool; ask its maker; look at calls made since it changed."),
     Detection("ai.credential_theft", "secret", "Credentials in content", _H, "Credential Access", ("T1552",), _CALLS,
               ("AI.Azure_CredentialTheftAttempt",), "Rotate the secret. Find out how the agent came by it."),
+    Detection("ai.canary", "canary", "A canary was touched", _H, "Collection", ("T1213", "T1083"),
+              (Surface.USER, Surface.ARGUMENTS, Surface.RESULT, Surface.ANSWER), (),
+              "Nobody has a reason to touch it: see who asked, what else they read, and where it went."),
     Detection("ai.not_scanned", "not_scanned", "Text that was not looked at", _I, "Defense Evasion", (), _ALL, (),
               "Very long texts are looked at in part only."),
     *(
