@@ -17,7 +17,7 @@ import gc
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -625,16 +625,27 @@ class Enforcer:
         self._ends.clear()
 
     def refused(
-        self, *, door: str, address: str, code: str, server_id: str, token: Token | None = None, detail: str = ""
+        self,
+        *,
+        door: str,
+        address: str,
+        code: str,
+        server_id: str,
+        token: Token | None = None,
+        detail: str = "",
+        noted: Mapping[str, str] | None = None,
     ) -> None:
-        """Record a request that was refused before there was a call, as far as its address's allowance goes."""
+        """Record a request that was refused before there was a call, as far as its address's allowance goes.
+
+        ``noted``: what else belongs on record.
+        """
         self.metrics.count(self.metrics.refused_requests, code)
         suppressed = self._allowance.take(address, self._clock())
         if suppressed is None:
             self.metrics.suppressed += 1
             return
         user = self.state.users.get(token.user_id) if token is not None and token.user_id is not None else None
-        extra: dict[str, Any] = {"detail": detail[:200]} if detail else {}
+        extra: dict[str, Any] = {**({"detail": detail[:200]} if detail else {}), **(noted or {})}
         if suppressed:
             extra["suppressed"] = suppressed
         try:

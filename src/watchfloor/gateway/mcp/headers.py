@@ -22,6 +22,7 @@ _KEPT: Final = _ROUTING | {
     b"tracestate",
     b"origin",
     b"x-forwarded-for",
+    b"user-agent",
 }
 _BASE64_VALUE: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")

@@ -38,6 +38,10 @@ _RPC_CODES: Final = {
 _BOTH_TYPES: Final = "application/json, text/event-stream"
 
 
+_LONGEST_CLIENT: Final = 200
+"""Characters of a caller's User-Agent that are kept."""
+
+
 class McpDoor:
     """``/mcp/{server}`` of one worker."""
 
@@ -146,6 +150,7 @@ class McpDoor:
                 retry_token=hints.retry_token,
                 trace_id=wire.trace_id(ex.headers, message.body.get("params")),
                 pseudo_effect=ToolEffect.READ if message.handling is Handling.GOVERNED else None,
+                noted=_client_of(ex),
             )
         )
         ex.invocation_id = permit.invocation.id
@@ -343,5 +348,18 @@ class McpDoor:
 
     def _refused(self, ex: Exchange, code: str, detail: str = "") -> None:
         self._enforcer.refused(
-            door=DOOR, address=ex.address, code=code, server_id=ex.server_id, token=ex.token, detail=detail
+            door=DOOR,
+            address=ex.address,
+            code=code,
+            server_id=ex.server_id,
+            token=ex.token,
+            detail=detail,
+            noted=_client_of(ex),
         )
+
+
+def _client_of(ex: Exchange) -> dict[str, str]:
+    """What the caller's program calls itself, for the record: anybody may say anything."""
+    said = ex.headers.text(b"user-agent") or ""
+    name = "".join(c for c in said[:_LONGEST_CLIENT] if c.isprintable())
+    return {"userAgent": name} if name else {}
