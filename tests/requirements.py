@@ -138,6 +138,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("runner-killed", "A runner that is killed at any moment loses no alert and raises none twice."),
     Claim("incident-containment", "An incident warns until those that it is about are really contained."),
     Claim("case-file", "An incident is handed on as signed evidence that anybody can check offline."),
+    Claim("idp-connectors", "What is asked of an identity provider is read back there; what it cannot do is refused, never silently done."),
     Claim("what-if", "A policy is tried on the calls of past days before anybody publishes it."),
     Claim("manifest-idempotent", "Applying a manifest twice changes nothing the second time."),
     Claim("replay", "Replaying a recorded decision gives the same verdict."),

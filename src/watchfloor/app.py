@@ -17,6 +17,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from watchfloor import content
+from watchfloor.connectors.identity.registry import ConfiguredConnectors
 from watchfloor.connectors.siem import Sink, open_sink, stream_to_all
 from watchfloor.identity import keys, setup
 from watchfloor.identity.operators import Operators
@@ -59,6 +60,7 @@ class Server:
     events: RemoteStore
     epoch: EpochFile
     jobs: Jobs
+    connectors: ConfiguredConnectors
     stopping: threading.Event
 
     def start(self) -> None:
@@ -73,6 +75,7 @@ class Server:
         self.portal.state.deps.hunts.close()
         self.jobs.stop()
         self.stopping.set()
+        self.connectors.close()
         self.control.close()
         self.events.close()
 
@@ -118,6 +121,7 @@ def build_server(settings: Settings) -> Server:
         vault,
         TokenSettings(settings.issuer, settings.effective_gateway_url, token_seconds=settings.token_seconds),
     )
+    connectors = ConfiguredConnectors(control, vault)
     log = log_opener(data, settings.log_url)()
     sinks = _sinks(settings)
     activity = Activity(events, compiler, Scope())
@@ -129,6 +133,7 @@ def build_server(settings: Settings) -> Server:
             vault,
             log,
             key_sets=tokens.key_sets,
+            connectors=connectors,
             stream=partial(stream_to_all, control, activity, sinks),
             ask_limits=AskLimits(settings.holds_per_agent_hour, settings.holds_per_approver_hour),
             own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
@@ -149,12 +154,13 @@ def build_server(settings: Settings) -> Server:
             public_url=settings.effective_server_url,
             gateway_url=settings.effective_gateway_url,
             tokens=tokens,
+            connectors=connectors,
             nudge=jobs.nudge,
             jobs=job_health,
             max_body_bytes=settings.max_body_bytes,
         )
     )
-    return Server(portal, control, events, epoch, jobs, threading.Event())
+    return Server(portal, control, events, epoch, jobs, connectors, threading.Event())
 
 
 def _sinks(settings: Settings) -> list[Sink]:

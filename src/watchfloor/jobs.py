@@ -26,6 +26,7 @@ from watchfloor.detection.publishing import publish_alerts as publish_changed_al
 from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
 from watchfloor.identity import keys
+from watchfloor.identity.connector import Connectors, NoConnectors
 from watchfloor.identity.providers import KeySets
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
@@ -56,6 +57,7 @@ class JobContext:
     vault: Vault
     log: EventLog
     key_sets: KeySets | None = None
+    connectors: Connectors = field(default_factory=NoConnectors)
     stream: Callable[[], object] = lambda: None
     """Sends on what is new to other SIEMs."""
     tenant: str = "default"

@@ -10,7 +10,8 @@ import pytest
 
 from identity.world import World
 from watchfloor.registry import manifest
-from watchfloor.registry.shape import MIN_AGENT_SECRET, SECTIONS, Absent, Section
+from watchfloor.registry.readers import Absent, Section
+from watchfloor.registry.shape import MIN_AGENT_SECRET, SECTIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "manifest.md"
 

@@ -130,3 +130,11 @@ class Connectors(Protocol):
     def find(self, issuer: str) -> IdentityConnector | None:
         """The one for users of ``issuer``, or None: then nothing outside can be asked, and the saga says so."""
         ...
+
+
+class NoConnectors:
+    """None is configured."""
+
+    def find(self, issuer: str) -> IdentityConnector | None:
+        """None."""
+        return None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from watchfloor.identity.connector import Connectors, NoConnectors
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.sts import TokenService
 from watchfloor.storage.activity import Activity
@@ -85,6 +86,7 @@ class PortalDeps:
     public_url: str
     gateway_url: str
     tokens: TokenService | None = None
+    connectors: Connectors = field(default_factory=NoConnectors)
     now: Callable[[], datetime] = utc_now
     nudge: Callable[[str], None] = _nothing
     jobs: Callable[[], Sequence[JobHealth]] = _no_jobs

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
 from watchfloor.model.people import RiskLevel
 from watchfloor.registry.effects import infer_effect
-from watchfloor.registry.shape import ANY_TENANT, EVERYONE, GROUP
+from watchfloor.registry.readers import ANY_TENANT, EVERYONE, GROUP
 from watchfloor.storage import inventory, people
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
 from watchfloor.storage.people import User

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
+from watchfloor.registry.connector_shape import KINDS as CONNECTOR_KINDS
 from watchfloor.registry.document import Listing, Mapping, Node, Scalar, read_document
 from watchfloor.registry.problems import Problems
-from watchfloor.registry.shape import AGENT, CANARY, GRANT, SERVER, Section
+from watchfloor.registry.readers import Section
+from watchfloor.registry.shape import AGENT, CANARY, GRANT, SERVER
 
 Source = Callable[[str], str | None]
 
@@ -50,6 +52,11 @@ def resolve_secrets(text: str, *, variable: Source, file: Source) -> str:
 
 def _secrets(root: Node) -> Iterator[tuple[str, Node]]:
     """Every place of ``root`` that holds a secret, with what stands there."""
+    for where, provider in _items(root, "identityProviders", ""):
+        connector = provider.members.get("connector") if isinstance(provider, Mapping) else None
+        for kind, shape in CONNECTOR_KINDS.items():
+            if isinstance(connector, Mapping) and kind in connector.members:
+                yield from _of_section(connector.members[kind], shape, f"{where}.connector.{kind}")
     for where, server in _items(root, "toolServers", ""):
         yield from _of_section(server, SERVER, where)
     for where, canary in _items(root, "canaries", ""):

@@ -25,10 +25,11 @@ from watchfloor.registry.problems import ManifestInvalid, Problem, Problems
 from watchfloor.registry.references import CheckPolicy, Values, check_references
 from watchfloor.registry.shape import DESCRIPTIVE, read_company
 from watchfloor.registry.state import State, read_state
-from watchfloor.registry.steps import TIMES, PolicyBody, Record, SealedSecret, Step, compute_steps
+from watchfloor.registry.steps import TIMES, DeclaredConnector, PolicyBody, Record, SealedSecret, Step, compute_steps
 from watchfloor.storage import inventory, people
 from watchfloor.storage.canaries import delete_canary, save_canary
 from watchfloor.storage.changes import fields_of
+from watchfloor.storage.identity_connectors import Connector, find_connector, save_connector, secret_place
 from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Credential, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames, save_known_names
 from watchfloor.storage.people import IdentityProvider, User
@@ -188,6 +189,9 @@ def _visible(record: Record | None) -> dict[str, Any]:
         return {"secret": _fingerprint(record.fingerprint)}
     if isinstance(record, CanaryFacts):
         return {"tool": record.tool, "value": _fingerprint(record.digest or None)}
+    if isinstance(record, DeclaredConnector):
+        shown = [f"{name} {_fingerprint(found)}" for name, found in sorted(record.fingerprints.items())]
+        return {"kind": record.kind, **record.settings, "secret": ", ".join(shown) or None}
     if isinstance(record, PolicyBody):
         return {k: v for k, v in record.body.items() if k != "version"}
     if isinstance(record, AgentVersion):
@@ -234,6 +238,16 @@ def _write_credential(tx: ControlTx, record: SealedSecret, vault: Vault) -> None
     inventory.save_credential(tx, Credential(record.id, "bearer", sealed, record.fingerprint, tx.now))
 
 
+def _write_connector(tx: ControlTx, record: DeclaredConnector, vault: Vault) -> None:
+    stored = find_connector(tx, record.issuer)
+    sealed = {name: text for name, text in (stored.sealed if stored else {}).items() if name in record.fingerprints}
+    sealed |= {
+        name: vault.seal(secret.encode(), secret_place(record.issuer, name)) for name, secret in record.secrets.items()
+    }
+    made = Connector(record.issuer, record.kind, record.settings, tx.now, tx.actor, sealed, record.fingerprints)
+    save_connector(tx, made)
+
+
 _WRITERS: Final[Mapping[type, Callable[[Any, Any], object]]] = {
     Organization: inventory.save_organization,
     IdentityProvider: people.save_identity_provider,
@@ -252,6 +266,8 @@ _WRITERS: Final[Mapping[type, Callable[[Any, Any], object]]] = {
 def _write(tx: ControlTx, step: Step, vault: Vault) -> None:
     if isinstance(step.after, SealedSecret):
         _write_credential(tx, step.after, vault)
+    elif isinstance(step.after, DeclaredConnector):
+        _write_connector(tx, step.after, vault)
     elif step.after is not None:
         _WRITERS[type(step.after)](tx, step.after)
     elif isinstance(step.before, CanaryFacts):

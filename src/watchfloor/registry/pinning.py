@@ -23,7 +23,7 @@ from watchfloor.model.pins import UNPINNABLE, tool_hash
 from watchfloor.registry.cards import with_card
 from watchfloor.registry.effects import infer_effect
 from watchfloor.registry.listing import Listing, list_tools
-from watchfloor.registry.shape import is_tool_name
+from watchfloor.registry.readers import is_tool_name
 from watchfloor.storage import inventory
 from watchfloor.storage.inventory import Tool, ToolServer
 

@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 from watchfloor.guard.detectors.canary import problem_of as problem_of_canary
 from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
+from watchfloor.registry.connector_shape import check_connector
 from watchfloor.registry.credentials import maker_credential_id
 from watchfloor.registry.problems import Problems, did_you_mean
-from watchfloor.registry.shape import ANY_TENANT, BAD, EVERYONE, GROUP, WHERE, Absent, DeclaredEffect
+from watchfloor.registry.readers import ANY_TENANT, BAD, EVERYONE, GROUP, WHERE, Absent
+from watchfloor.registry.shape import DeclaredEffect
 from watchfloor.registry.state import State
 from watchfloor.storage.canaries import MOST as MOST_CANARIES
 
@@ -49,6 +51,9 @@ class ReferenceCheck:
             ("agents", "id"),
         ):
             self._no_doubles(items(self.company, name), key)
+        for provider in items(self.company, "identityProviders"):
+            known = self.state.connectors.get(provider["issuer"]) if provider["issuer"] is not BAD else None
+            check_connector(provider, known, self.problems)
         self._users()
         self._canaries()
         for server in items(self.company, "toolServers"):

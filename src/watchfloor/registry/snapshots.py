@@ -20,7 +20,8 @@ import orjson
 from watchfloor.model.agents import AgentState, CredentialOwner
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.risk import Risk, RiskState
-from watchfloor.registry.shape import ANY_TENANT, EVERYONE, GROUP, PlatformToolKind, SignIn, SignInWhen
+from watchfloor.registry.readers import ANY_TENANT, EVERYONE, GROUP
+from watchfloor.registry.shape import PlatformToolKind, SignIn, SignInWhen
 from watchfloor.storage import inventory, people, risks, snapshots
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
 from watchfloor.storage.people import Operator, User

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from watchfloor.model.facts import CanaryFacts, Organization
 from watchfloor.storage import inventory, people, policies
 from watchfloor.storage.canaries import list_canaries
+from watchfloor.storage.identity_connectors import Connector, list_connectors
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames, list_known_names
 from watchfloor.storage.people import IdentityProvider, User
@@ -27,6 +28,7 @@ class State:
 
     organization: Organization = field(default_factory=Organization)
     providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
+    connectors: Mapping[str, Connector] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     known_names: Mapping[str, KnownNames] = field(default_factory=dict)
     canaries: Mapping[str, CanaryFacts] = field(default_factory=dict)
@@ -44,6 +46,7 @@ def read_state(tx: ControlTx) -> State:
     return State(
         organization=inventory.find_organization(tx),
         providers={p.issuer: p for p in people.list_identity_providers(tx)},
+        connectors={c.issuer: c for c in list_connectors(tx)},
         users={u.id: u for u in people.list_users(tx)},
         known_names={known.id: known for known in list_known_names(tx)},
         canaries={canary.id: canary for canary in list_canaries(tx)},

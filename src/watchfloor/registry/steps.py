@@ -22,12 +22,15 @@ from watchfloor.guard.detectors import canary
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, ToolEffect
 from watchfloor.model.facts import CanaryFacts, Organization
 from watchfloor.registry.cards import with_card
+from watchfloor.registry.connector_shape import declared_kind, secrets_of, settings_of
 from watchfloor.registry.credentials import maker_credential_id, server_credential_id
 from watchfloor.registry.lifecycle import state_after_manifest
+from watchfloor.registry.readers import WHERE, Absent
 from watchfloor.registry.references import Values, items
-from watchfloor.registry.shape import DESCRIPTIVE, WHERE, Absent
+from watchfloor.registry.shape import DESCRIPTIVE
 from watchfloor.registry.state import State
 from watchfloor.storage.changes import differences
+from watchfloor.storage.identity_connectors import secret_place
 from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames
 from watchfloor.storage.people import IdentityProvider, User, without_sessions
@@ -48,6 +51,17 @@ class SealedSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredConnector:
+    """A connector as a plan knows it; ``secrets`` are only those that are to be stored."""
+
+    issuer: str
+    kind: str
+    settings: Mapping[str, Any]
+    fingerprints: Mapping[str, str]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyBody:
     """A policy as declared."""
 
@@ -58,6 +72,7 @@ class PolicyBody:
 Record = (
     Organization
     | IdentityProvider
+    | DeclaredConnector
     | User
     | KnownNames
     | CanaryFacts
@@ -86,6 +101,7 @@ def compute_steps(company: Values, state: State, hasher: SecretHasher, now: date
     return [
         *_organization(company, state),
         *_providers(company, state),
+        *_connectors(company, state, hasher),
         *_users(company, state, now),
         *_known_names(company, state),
         *_canaries(company, state),
@@ -119,6 +135,30 @@ def _providers(company: Values, state: State) -> Iterable[Step]:
         yield from _step("provider", after.issuer, state.providers.get(after.issuer), after)
 
 
+def _connectors(company: Values, state: State, hasher: SecretHasher) -> Iterable[Step]:
+    for declared in _sorted(company, "identityProviders", "issuer"):
+        kind = declared_kind(declared["connector"]) if declared["connector"] is not None else None
+        if kind is None:
+            continue
+        issuer, values = declared["issuer"], declared["connector"][kind]
+        stored = state.connectors.get(issuer)
+        kept = stored.fingerprints if stored is not None and stored.kind == kind else {}
+        fingerprints: dict[str, str] = {}
+        secrets: dict[str, str] = {}
+        for name in secrets_of(kind):
+            if values[name] is Absent.KEEP:
+                fingerprints |= {name: kept[name]} if name in kept else {}
+            elif values[name] is not Absent.REMOVE:
+                secrets[name] = values[name]
+                fingerprints[name] = hasher.hash(secret_place(issuer, name), values[name])
+        after = DeclaredConnector(issuer, kind, settings_of(kind, values), fingerprints, secrets)
+        before = None
+        if stored is not None:
+            before = DeclaredConnector(issuer, stored.kind, stored.settings, stored.fingerprints)
+        if differences(before, after, ignore=("secrets",)):
+            yield Step("connector", issuer, before, after)
+
+
 def _users(company: Values, state: State, now: datetime) -> Iterable[Step]:
     issuers = {p["issuer"] for p in items(company, "identityProviders")} | set(state.providers)
     for declared in _sorted(company, "users", "id"):
@@ -140,11 +180,31 @@ def _users(company: Values, state: State, now: datetime) -> Iterable[Step]:
             is_enabled=declared["enabled"],
             updated_at=now,
         )
+        connector = state.connectors.get(issuer)
+        if before is not None and connector is not None and connector.synced_at is not None:
+            after = _with_directory(before, after, declared)
         # Somebody who is disabled, or from now on is somebody else's sign-in, keeps no session.
         is_relinked = before is not None and (before.issuer, before.subject) != (issuer, subject)
         if before is not None and (is_relinked or (before.is_enabled and not after.is_enabled)):
             after = without_sessions(after, now)
         yield from _step("user", user_id, before, after)
+
+
+def _with_directory(before: User, after: User, declared: Values) -> User:
+    """``after`` with what the user's directory says, where the manifest says nothing.
+
+    A manifest does not enable whom the directory, or somebody of the SOC, has disabled.
+    """
+    return replace(
+        after,
+        name=after.name if declared["name"] else before.name,
+        upn=after.upn or before.upn,
+        groups=after.groups or before.groups,
+        department=after.department or before.department,
+        job_title=after.job_title or before.job_title,
+        manager=after.manager or before.manager,
+        is_enabled=after.is_enabled and before.is_enabled,
+    )
 
 
 def _known_names(company: Values, state: State) -> Iterable[Step]:

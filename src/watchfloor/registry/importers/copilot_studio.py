@@ -15,7 +15,7 @@ from watchfloor.registry.importers.draft import Draft, Member
 from watchfloor.registry.importers.parsing import decode, parse_json, parse_xml, parse_yaml
 from watchfloor.registry.importers.reading import Notes, Value, clean, find_reference, is_secret_name
 from watchfloor.registry.importers.tree import Tree, folder_of, name_of
-from watchfloor.registry.shape import ANY_TENANT, EVERYONE, GROUP, is_tool_name
+from watchfloor.registry.readers import ANY_TENANT, EVERYONE, GROUP, is_tool_name
 
 TITLE: Final = "Copilot Studio agent (workspace of .mcs.yml files, or solution)"
 

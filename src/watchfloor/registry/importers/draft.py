@@ -16,7 +16,8 @@ import yaml
 
 from watchfloor.model.urls import outbound_problem
 from watchfloor.registry.importers.reading import Notes, clean
-from watchfloor.registry.shape import API_VERSION, KIND, STDIO, is_tool_name
+from watchfloor.registry.readers import STDIO, is_tool_name
+from watchfloor.registry.shape import API_VERSION, KIND
 
 _FIRST: Final = ("id", "name", "description", "version", "state", "platform", "model", "url")
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
