@@ -6,6 +6,7 @@ STAMP  := $(VENV)/.complete
 # Other people's clients live apart: what they need is none of ours, and they are not to meet our versions.
 CLIENTS := .venv-clients
 LITELLM := .venv-litellm
+CANAILLE := .venv-canaille
 AGENTS  := .venv-agents
 DOJO    := .venv-dojo
 TRAIN   := .venv-train
@@ -21,7 +22,7 @@ BARE    := $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --n
   | $(BIN)/python -c "import json, sys; [print(f\"{i['metadata']['name']}=={i['metadata']['version']} \\\\\n    --hash=sha256:{i['download_info']['archive_info']['hashes']['sha256']}\") for i in json.load(sys.stdin)['install']]"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup alignment clickhouse clients agents dojo train sdk run test check lint types unit bench docs lock clean
+.PHONY: help setup alignment canaille clickhouse clients agents dojo train sdk run test check lint types unit bench docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +46,13 @@ clients: $(CLIENTS)/.complete $(LITELLM)/.complete  ## Add msticpy, kql-cli, Env
 
 # Most modules are never imported: those that are get compiled then.
 $(CLIENTS)/.complete $(LITELLM)/.complete: .venv-%/.complete: requirements-%.lock
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
+	@touch $@
+
+canaille: $(CANAILLE)/.complete  ## Add canaille, an identity provider, in an environment of its own: with it `make test` revokes and resets people there
+
+$(CANAILLE)/.complete: .venv-%/.complete: requirements-%.lock
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
 	@touch $@
@@ -114,6 +122,7 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(COMPILE) --extra test --all-build-deps -o requirements.lock pyproject.toml
 	$(EXTRA) alignment | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-alignment.lock -
 	$(EXTRA) alignment-weights | $(BARE) >> requirements-alignment.lock
+	$(EXTRA) canaille | $(COMPILE) --no-annotate -o requirements-canaille.lock -
 	$(EXTRA) clickhouse | $(COMPILE) --no-annotate --constraint requirements.lock -o requirements-clickhouse.lock -
 	$(EXTRA) clients | $(COMPILE) --no-annotate -o requirements-clients.lock -
 	$(EXTRA) litellm | $(COMPILE) --no-annotate -o requirements-litellm.lock -
@@ -124,4 +133,4 @@ lock:  ## Write the lock files anew from pyproject.toml
 	$(EXTRA) train-texts | $(BARE) >> requirements-train.lock
 
 clean:  ## Remove what was built (keeps data)
-	rm -rf $(VENV) $(CLIENTS) $(LITELLM) $(AGENTS) $(AGENTS)-1 $(DOJO) $(TRAIN) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CANAILLE) $(CLIENTS) $(LITELLM) $(AGENTS) $(AGENTS)-1 $(DOJO) $(TRAIN) build dist .mypy_cache .ruff_cache .hypothesis
