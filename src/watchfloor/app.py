@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from watchfloor import content
 from watchfloor.connectors.identity.registry import ConfiguredConnectors
 from watchfloor.connectors.siem import Sink, open_sink, stream_to_all
 from watchfloor.identity import keys, setup
+from watchfloor.identity.logons import TokenEvents
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.sts import TokenService, TokenSettings
 from watchfloor.jobs import JobContext, Jobs, JobStatus
@@ -116,13 +118,14 @@ def build_server(settings: Settings) -> Server:
 
     operators = Operators(control)
     _keep_admin_token(operators, data / "run" / "admin.token")
+    log = log_opener(data, settings.log_url)()
     tokens = TokenService(
         control,
         vault,
         TokenSettings(settings.issuer, settings.effective_gateway_url, token_seconds=settings.token_seconds),
+        events=TokenEvents(control, log, clock=time.monotonic),
     )
     connectors = ConfiguredConnectors(control, vault)
-    log = log_opener(data, settings.log_url)()
     sinks = _sinks(settings)
     activity = Activity(events, compiler, Scope())
     jobs = Jobs(

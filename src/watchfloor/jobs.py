@@ -27,6 +27,8 @@ from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
 from watchfloor.identity import keys
 from watchfloor.identity.connector import Connectors, NoConnectors
+from watchfloor.identity.logons import BATCH as LOGONS_AT_ONCE
+from watchfloor.identity.logons import publish_logons
 from watchfloor.identity.providers import KeySets
 from watchfloor.model.errors import WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
@@ -135,6 +137,12 @@ def publish_holds(context: JobContext) -> None:
         pass
 
 
+def publish_sign_ins(context: JobContext) -> None:
+    """Write down who signed in and out at the portal, and whose sessions were ended, so that it can be hunted in."""
+    while publish_logons(context.control, context.log, context.tenant) >= LOGONS_AT_ONCE:
+        pass
+
+
 def record_policy_sets(context: JobContext) -> None:
     """Remember what the hash of the policies in force stands for, so that decisions can be replayed."""
     with context.control.read() as tx:
@@ -235,6 +243,7 @@ JOBS: Final = (
     Job(create_holds_from_events, 1),
     Job(expire_holds, 5),
     Job(publish_holds, 1),
+    Job(publish_sign_ins, 2),
     Job(record_policy_sets, 60),
     Job(refresh_tool_lists, 300),
     Job(watch_tools, 60),

@@ -205,6 +205,15 @@ def _session(operator: Operator, stored: OperatorSession) -> Session:
     )
 
 
+def _why_not(operator: Operator | None) -> str:
+    """Why a sign-in failed, for those who read the log; whoever tried is told nothing of it."""
+    if operator is None:
+        return "unknown_operator"
+    if not operator.is_enabled:
+        return "disabled"
+    return "wrong_password" if operator.password_hash else "no_password"
+
+
 def issue_api_token(tx: ControlTx, operator_id: str, label: str, lifetime: timedelta = timedelta(days=90)) -> SignedIn:
     """A token for scripts, with its operator's roles. Raises ``InputError`` for a lifetime that is none."""
     if not timedelta(0) < lifetime <= timedelta(days=MAX_API_TOKEN_DAYS):
@@ -217,7 +226,9 @@ def issue_api_token(tx: ControlTx, operator_id: str, label: str, lifetime: timed
     return _add(tx, operator, label.strip()[:200], lifetime, csrf_token="")
 
 
-def _add(tx: ControlTx, operator: Operator, label: str, lifetime: timedelta, csrf_token: str) -> SignedIn:
+def _add(
+    tx: ControlTx, operator: Operator, label: str, lifetime: timedelta, csrf_token: str, address: str = ""
+) -> SignedIn:
     # The prefixes let secret scanners recognise a token that went astray.
     token = ("wfs_" if csrf_token else "wft_") + secrets.token_urlsafe(32)
     stored = OperatorSession(
@@ -229,7 +240,7 @@ def _add(tx: ControlTx, operator: Operator, label: str, lifetime: timedelta, csr
         seen_at=tx.now,
         expires_at=tx.now + lifetime,
     )
-    people.add_session(tx, stored, "operator:sign-in" if csrf_token else "operator:issue-token")
+    people.add_session(tx, stored, "operator:sign-in" if csrf_token else "operator:issue-token", address=address)
     return SignedIn(token, _session(operator, stored))
 
 
@@ -268,14 +279,15 @@ class Operators:
             # Written for unknown names too, so that they take as long; but not which: it may be a mistyped password.
             known = operator.id if operator is not None else "unknown"
             with self._store.tx() as tx:
-                tx.audit("operator:sign-in-failed", f"operator/{known}", {"address": address})
+                told = {"address": address, "reason": _why_not(operator)}
+                tx.audit("operator:sign-in-failed", f"operator/{known}", told)
             raise SignInFailed
         with self._store.tx(operator_id) as tx:
             current = people.find_operator(tx, operator_id)
             if current != operator:  # disabled, or given another password, while this one was checked
                 raise SignInFailed
             people.delete_expired_sessions(tx, tx.now)
-            signed_in = _add(tx, operator, label[:200], ABSOLUTE, secrets.token_urlsafe(32))
+            signed_in = _add(tx, operator, label[:200], ABSOLUTE, secrets.token_urlsafe(32), address)
         self._pair.succeeded(keys[0][1])
         return signed_in
 
@@ -290,12 +302,12 @@ class Operators:
                 people.touch_session(tx, session.token_hash, tx.now)
         return session
 
-    def sign_out(self, session: Session) -> None:
-        """End one session or API token."""
+    def sign_out(self, session: Session, address: str = "") -> None:
+        """End one session or API token; ``address``: where from."""
         with self._store.tx(session.operator.id) as tx:
             stored = people.find_session(tx, session.token_hash)
             if stored is not None:
-                people.delete_session(tx, stored, "operator:sign-out")
+                people.delete_session(tx, stored, "operator:sign-out", address=address)
 
     def write_local_admin_token(self, path: Path) -> None:
         """A fresh API token of the local administrator in ``path`` (0600); the one of the last start ends."""

@@ -2,7 +2,7 @@
 
 Above ``identity.providers`` (whose foreign tokens to believe), ``identity.keys`` (what to sign with) and the
 repositories; ``portal/sts.py`` is its door. It knows RFC 8693 and RFC 6749 but no HTTP, and writes nothing but the
-audit entries of refusals.
+audit entries of refusals and, through ``identity.logons``, what it answered whom.
 
 A gateway token names user, agent and one resource: a tool server (``/mcp/{server}``), the agent's own affairs
 (``/agents``), where it counts at each of the agent's tool servers (docs/decisions/0012), or another agent to hand work
@@ -35,6 +35,7 @@ from joserfc import jwt
 from watchfloor.identity import handover
 from watchfloor.identity.handover import HandedOver, read_handover
 from watchfloor.identity.keys import Signer, current_key, open_key, public_keys
+from watchfloor.identity.logons import Attempt, TokenEvents
 from watchfloor.identity.providers import (
     KeySets,
     Subject,
@@ -65,6 +66,7 @@ SUBJECT_TYPES: Final = frozenset(
 REQUESTED_TYPES: Final = frozenset(f"urn:ietf:params:oauth:token-type:{name}" for name in ("access_token", "jwt"))
 MAX_TOKEN_SECONDS: Final = 600
 _NO_HASH: Final = "0" * 64
+_PROTOCOLS: Final = {EXCHANGE: "token-exchange", CLIENT_CREDENTIALS: "client-credentials"}
 
 
 class TokenRefused(Denied):
@@ -142,8 +144,9 @@ class TokenService:
         *,
         key_sets: KeySets | None = None,
         clock: Callable[[], float] = time.monotonic,
+        events: TokenEvents | None = None,
     ) -> None:
-        self._store, self._vault, self.settings = store, vault, settings
+        self._store, self._vault, self.settings, self._events = store, vault, settings, events
         self.key_sets = key_sets or KeySets()
         self._audience = f"{settings.gateway_url.rstrip('/')}/mcp/"
         self._own_audience = f"{settings.gateway_url.rstrip('/')}/agents"
@@ -166,14 +169,23 @@ class TokenService:
             return {"keys": public_keys(tx)}
 
     def issue(self, request: TokenRequest) -> IssuedToken:
-        """A gateway token for ``request``. Raises ``TokenRefused``."""
+        """A gateway token for ``request``. Raises ``TokenRefused``; ``Unavailable`` if it cannot be written down."""
+        server_id = request.resource.removeprefix(self._audience) if self._audience in request.resource else ""
+        attempt = Attempt(
+            request.address, _PROTOCOLS.get(request.grant_type, ""), request.client_id, request.resource, server_id,
+            is_own=request.resource == self._own_audience,
+            target_agent_id=request.resource.removeprefix(f"{self._own_audience}/"),
+        )  # fmt: skip
         try:
-            token = self._issue(request)
+            token = self._issue(request, attempt)
         except TokenRefused as refused:
             self._count("refused", refused.reason)
-            server = request.resource.removeprefix(self._audience) if self._audience in request.resource else ""
-            self._refusals.note(refused.reason, agent=request.client_id, address=request.address, server=server)
+            self._refusals.note(refused.reason, agent=request.client_id, address=request.address, server=server_id)
+            if self._events is not None:
+                self._events.refused(attempt, refused.reason)
             raise
+        if self._events is not None:
+            self._events.issued(attempt)
         self._count("issued", token.mode.value)
         return token
 
@@ -181,12 +193,19 @@ class TokenService:
         with self._counting:
             self._counts[outcome, detail] += 1
 
-    def _issue(self, request: TokenRequest) -> IssuedToken:
+    def _issue(self, request: TokenRequest, attempt: Attempt) -> IssuedToken:
         self._authenticate(request)
         subject = self._subject(request)
+        if isinstance(subject, HandedOver):
+            attempt.user_id, attempt.session_id = subject.user_id or "", subject.session_id
+            attempt.handed_over_by = subject.actors[0].agent_id
+        elif subject is not None:
+            attempt.issuer, attempt.subject = subject.issuer, subject.subject
+            attempt.session_id = subject.session_id or _session_id(subject)
         with self._store.read() as tx:
             grant = self._grant(tx, request, subject)
             now = tx.now
+        attempt.scope, attempt.mode = " ".join(grant.scopes), grant.mode.value
         return self._sign(request, grant, now)
 
     # -- who asks -------------------------------------------------------------------------------------------------

@@ -270,7 +270,7 @@ def create_session(body: SignInBody, request: Request, response: Response, deps:
 @router.delete("/session", status_code=204, summary="Sign out")
 def delete_session(viewer: Annotated[Viewer, permit("signed_in")], response: Response, deps: Deps) -> None:
     """Ends this session, or this API token."""
-    deps.operators.sign_out(viewer.session)
+    deps.operators.sign_out(viewer.session, viewer.address)
     clear_cookie(response, deps)
 
 

@@ -168,7 +168,7 @@ async def do_sign_in(request: Request, deps: Deps) -> Response:
 @router.post("/signout")
 def sign_out(viewer: Annotated[Viewer, permit("signed_in", form=True)], deps: Deps) -> Response:
     """Ends the session; the back button shows nothing, since no page is kept."""
-    deps.operators.sign_out(viewer.session)
+    deps.operators.sign_out(viewer.session, viewer.address)
     response = RedirectResponse("/signin", 303)
     clear_cookie(response, deps)
     return response

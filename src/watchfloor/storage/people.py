@@ -323,7 +323,7 @@ def list_sessions(tx: ControlTx, operator_id: str) -> list[OperatorSession]:
     return [OperatorSession(**dict(row._mapping)) for row in tx.connection.execute(query)]
 
 
-def add_session(tx: ControlTx, session: OperatorSession, action: str) -> None:
+def add_session(tx: ControlTx, session: OperatorSession, action: str, *, address: str = "") -> None:
     """Store a new session or API token; the audit names neither its secret nor its hash."""
     tx.connection.execute(
         schema.operator_session.insert().values(
@@ -337,6 +337,8 @@ def add_session(tx: ControlTx, session: OperatorSession, action: str) -> None:
         )
     )
     detail = {"label": session.label, "expires_at": session.expires_at.isoformat()}
+    if address:
+        detail["address"] = address
     tx.audit(action, f"operator/{session.operator_id}", detail)
 
 
@@ -346,11 +348,12 @@ def touch_session(tx: ControlTx, token_hash: str, seen_at: datetime) -> None:
     tx.connection.execute(s.update().where(s.c.token_hash == token_hash).values(seen_at=seen_at))
 
 
-def delete_session(tx: ControlTx, session: OperatorSession, action: str) -> None:
-    """End one session or API token."""
+def delete_session(tx: ControlTx, session: OperatorSession, action: str, *, address: str = "") -> None:
+    """End one session or API token; ``address``: where from."""
     s = schema.operator_session
     if tx.connection.execute(s.delete().where(s.c.token_hash == session.token_hash)).rowcount:
-        tx.audit(action, f"operator/{session.operator_id}", {"label": session.label})
+        told = {"label": session.label, **({"address": address} if address else {})}
+        tx.audit(action, f"operator/{session.operator_id}", told)
 
 
 def delete_sessions(

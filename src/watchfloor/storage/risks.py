@@ -60,11 +60,12 @@ class Seen:
 
 def find(tx: ControlTx, kind: str, subject_id: str) -> Risk:
     """The risk of a user or an agent, with reasons. Raises ``NotFound`` for one that there is not."""
-    risk_now = _find(tx, kind, subject_id)
+    risk_now = find_brief(tx, kind, subject_id)
     return replace(risk_now, reasons=tuple(d.reason for d in _gravest(tx, kind, subject_id)))
 
 
-def _find(tx: ControlTx, kind: str, subject_id: str) -> Risk:
+def find_brief(tx: ControlTx, kind: str, subject_id: str) -> Risk:
+    """As ``find``, without reasons."""
     level = _levels(tx, kind, [subject_id]).get(subject_id)
     if level is None:
         raise NotFound(f"there is no {kind} {subject_id!r}.", where=kind)
@@ -141,7 +142,7 @@ def record(tx: ControlTx, kind: str, subject_id: str, *seen: Seen) -> Risk:
     What was settled counts again once its activity goes on; what happened before a remediation is over. Raises
     ``NotFound``, and ``InputError`` for a name or key that cannot be kept.
     """
-    before = _find(tx, kind, subject_id)
+    before = find_brief(tx, kind, subject_id)
     known = _known(tx, kind, subject_id, [each.key for each in seen])
     changed: list[RiskDetection] = []
     for each in seen:
@@ -247,7 +248,7 @@ def _judged(tx: ControlTx, detection: RiskDetection, *, is_nothing: bool) -> Ris
 
 def confirm(tx: ControlTx, kind: str, subject_id: str, seen: Seen) -> Risk:
     """Keep what an operator confirmed: high until somebody settles it. Confirmed already: nothing changes."""
-    before = _find(tx, kind, subject_id)
+    before = find_brief(tx, kind, subject_id)
     if before.state is RiskState.CONFIRMED_COMPROMISED:
         return before
     known = _merged(tx, kind, subject_id, None, seen)
@@ -265,7 +266,7 @@ def settle(
     tx: ControlTx, kind: str, subject_id: str, state: RiskState, *, activity: str, detail: str, because: str
 ) -> Risk:
     """Close every open detection with ``state``; the level is none. Where nothing is open, nothing changes."""
-    before = _find(tx, kind, subject_id)
+    before = find_brief(tx, kind, subject_id)
     d = risk_detection
     closed = tx.connection.execute(
         d.update().where(_is_open(kind, subject_id)).values(state=state.value, updated_at=tx.now)

@@ -12,6 +12,7 @@ from watchfloor.storage.tables_activity import AGENT_ACTIVITY, AGENT_CONTENT, PI
 from watchfloor.storage.tables_cases import ALERT_EVIDENCE, ALERT_INFO
 from watchfloor.storage.tables_exposure import EXPOSURE_SNAPSHOTS
 from watchfloor.storage.tables_inventory import AGENTS_INFO, AI_AGENTS_INFO, IDENTITY_INFO
+from watchfloor.storage.tables_signins import SIGN_IN_EVENTS
 
 __all__ = ["AGENT_ACTIVITY", "AGENT_CONTENT", "SCHEMA_VERSION", "TABLES", "TIMESTAMP", "Column", "Table"]
 
@@ -23,6 +24,7 @@ TABLES: Final[dict[str, Table]] = {
         AGENTS_INFO,
         AI_AGENTS_INFO,
         IDENTITY_INFO,
+        SIGN_IN_EVENTS,
         EXPOSURE_SNAPSHOTS,
         ALERT_INFO,
         ALERT_EVIDENCE,
