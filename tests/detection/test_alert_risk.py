@@ -88,6 +88,7 @@ def resolve(stores: Stores, how: Classification, *, as_incident: bool = False) -
     return alert.id
 
 
+@pytest.mark.claim("risk-alerts")
 @pytest.mark.parametrize(
     ("severity", "level"), [(Severity.HIGH, RiskLevel.MEDIUM), (Severity.CRITICAL, RiskLevel.HIGH)]
 )
@@ -123,6 +124,7 @@ def test_a_suppressed_alert_raises_nobodys_risk(stores: Stores) -> None:
     assert find(stores) == Risk()
 
 
+@pytest.mark.claim("risk-alerts")
 @pytest.mark.parametrize("as_incident", [False, True])
 @pytest.mark.parametrize("how", [Classification.FALSE_POSITIVE, Classification.EXPECTED])
 def test_a_false_alarm_is_taken_back_and_counts_again_when_it_was_none(
@@ -190,6 +192,7 @@ def grown(drafts: list[AlertDraft]) -> list[AlertDraft]:
     return stages
 
 
+@pytest.mark.claim("risk-alerts")
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drafts=st.lists(DRAFTS, min_size=1, max_size=4), seed=st.integers(0, 1000))
 def test_late_repeated_and_reordered_alerts_do_not_count_twice(

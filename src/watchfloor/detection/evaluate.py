@@ -341,6 +341,7 @@ def _draft(
             "policy_id": last.policy_id,
             "actions": list(rule.actions),
             "events": [event(s) for s in capped(steps)],
+            **({"risk": rule.risk.told} if rule.risk else {}),
         },
     )
 

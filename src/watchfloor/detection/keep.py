@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from watchfloor.detection.alert_risk import note_alerts
+from watchfloor.detection.alert_risk import is_alert, note_alerts, note_drafts
 from watchfloor.detection.correlate import Correlated, correlate
 from watchfloor.model.cases import AlertDraft
 from watchfloor.storage import findings, rules
@@ -37,8 +37,11 @@ class Kept:
 def keep(tx: ControlTx, drafts: Sequence[AlertDraft], subject: str) -> Kept:
     """Store ``drafts``; ``subject`` is what the audit entry is about. A draft that is known changes nothing.
 
+    One whose rule speaks of risk alone becomes no alert.
     An alert that a suppression covers is stored and resolved with the reason, and opens no incident.
     """
+    note_drafts(tx, (draft for draft in drafts if not is_alert(draft)))
+    drafts = [draft for draft in drafts if is_alert(draft)]
     if not drafts:
         return Kept()
     active = rules.suppressions(tx, active_at=tx.now)

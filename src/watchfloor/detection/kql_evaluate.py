@@ -385,5 +385,6 @@ def _draft(
             "policy_id": known[-1].policy_id if known else "",
             "actions": list(rule.actions),
             "events": events,
+            **({"risk": rule.risk.told} if rule.risk else {}),
         },
     )

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from watchfloor import kql
-from watchfloor.detection.words import NEEDS_BOTH, Content, Tactic
+from watchfloor.detection.words import NEEDS_BOTH, Content, RuleRisk, Tactic
 from watchfloor.kql import ast
 from watchfloor.kql.bind.tables import mentions
 from watchfloor.kql.errors import nearest
@@ -95,6 +95,7 @@ class KqlRule(Content):
     techniques: tuple[str, ...] = Field(min_length=1)
     entities: tuple[EntityColumn, ...] = Field(min_length=1)
     dedup: Dedup
+    risk: RuleRisk | None = None
     actions: tuple[str, ...] = ()
     recommended_actions: tuple[str, ...] = Field(min_length=1)
     blind_spots: str = Field(min_length=1)

@@ -19,7 +19,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from watchfloor.detection.kql_rule import KqlRule, check_rule
-from watchfloor.detection.words import NEEDS_BOTH, TACTICS, Content, Tactic, faults_of, progress
+from watchfloor.detection.words import NEEDS_BOTH, TACTICS, Content, RuleRisk, Tactic, faults_of, progress
 from watchfloor.model.cases import EntityRole
 from watchfloor.model.errors import InputError
 from watchfloor.model.verdicts import Severity
@@ -111,6 +111,7 @@ class AnyRule(Content):
     routine: Routine | None = None
     escalate: Escalation | None = None
     user_role: EntityRole = EntityRole.IMPACTED
+    risk: RuleRisk | None = None
     actions: tuple[str, ...] = ()
     recommended_actions: tuple[str, ...] = Field(min_length=1)
     blind_spots: str

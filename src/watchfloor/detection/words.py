@@ -5,10 +5,13 @@ Below ``rules`` and ``kql_rule``. It knows no rule.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
+
+from watchfloor.model.people import RiskLevel
+from watchfloor.model.risk import KINDS
 
 TACTICS: Final = (
     "Reconnaissance",
@@ -44,6 +47,31 @@ class Content(BaseModel):
     """A part of a content file: what is not known is a fault."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RuleRisk(Content):
+    """What alerts of a rule mean for the risk of the users and agents in them, where their severity does not say it.
+
+    ``detection`` is a name of ``model.risk.KINDS``. Without ``alert`` nothing else comes of them: what is worth
+    remembering of an agent need not be somebody's work.
+    """
+
+    detection: str
+    level: RiskLevel
+    of: tuple[Literal["user", "agent"], ...] = Field(min_length=1)
+    alert: bool = True
+
+    @field_validator("detection")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in KINDS:
+            raise ValueError(f"there is no detection {name!r}: one of {', '.join(KINDS)}")
+        return name
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As a draft carries it."""
+        return {"detection": self.detection, "level": self.level.value, "of": list(self.of), "alert": self.alert}
 
 
 def faults_of(error: ValidationError) -> str:

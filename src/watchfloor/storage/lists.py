@@ -36,8 +36,10 @@ _GUESSES: Final = ("long", "real", "bool", "datetime", "guid")
 
 
 ADDRESSES: Final = "SuspiciousAddresses"
+ACCOUNTS: Final = "SuspiciousAccounts"
 WELL_KNOWN: Final[Mapping[str, NamedList]] = {
     ADDRESSES: NamedList(ADDRESSES, (Column("Range", "string"), Column("Kind", "string")), (), "Range"),
+    ACCOUNTS: NamedList(ACCOUNTS, (Column("Account", "string"), Column("Kind", "string")), (), "Account"),
 }
 """Lists that rules of the product ask: empty until somebody uploads one of that name, with at least these columns."""
 
