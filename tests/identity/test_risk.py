@@ -80,6 +80,7 @@ def test_the_same_occurrence_noted_again_counts_once_with_all_of_its_time(zava: 
     assert (only.level, only.last_at) == (RiskLevel.MEDIUM, NOON + timedelta(hours=1))
 
 
+@pytest.mark.claim("risk-confirmed")
 def test_a_confirmed_compromise_stays_high_whatever_fades_until_it_is_dismissed(zava: World) -> None:
     with zava.store.tx("soc") as tx:
         found = risk.confirm_compromised(tx, "user", "griffin", "the phone was stolen")

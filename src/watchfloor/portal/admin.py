@@ -30,13 +30,14 @@ from watchfloor.portal.views import (
     audit_view,
     page,
     performed_view,
+    risk_view,
     server_view,
 )
 from watchfloor.registry import inventory as registry
 from watchfloor.registry import manifest, pinning
 from watchfloor.response.catalog import ACTIONS, Order
 from watchfloor.response.runner import Operator, perform
-from watchfloor.storage import actions, cases
+from watchfloor.storage import actions, cases, risks
 from watchfloor.storage.cases import AgentAlerts, CaseFilter
 from watchfloor.storage.control import ControlTx
 
@@ -83,7 +84,9 @@ def agent_detail(tx: ControlTx, viewer: Viewer, agent_id: str) -> AgentDetailVie
     counts = counts_by_agent(tx, viewer).get(agent_id, AgentAlerts(agent_id, 0, 0))
     alerts = cases.list_alerts(tx, viewer.permissions, CaseFilter(agent_id=agent_id), 50)
     records = actions.list_records(tx, subject=f"agent/{agent_id}", limit=20)
-    return agent_detail_view(detail, counts.high, counts.critical, alerts, records)
+    everything = cases.sees_everything(viewer.permissions)
+    now = risk_view(risks.find(tx, risks.AGENT, agent_id), with_reasons=everything)
+    return agent_detail_view(detail, counts.high, counts.critical, alerts, records, now)
 
 
 @router.get("/actions", summary="Every action, and whether you may take it")

@@ -24,6 +24,7 @@ from watchfloor.portal import (
     decisions,
     exports,
     graph_cases,
+    graph_risk,
     health,
     holds,
     hunting,
@@ -37,6 +38,7 @@ from watchfloor.portal import (
     pipeline,
     policies,
     problems,
+    risk,
     rules,
     setup,
     sightings,
@@ -58,7 +60,8 @@ __all__ = ["PortalDeps", "build_portal"]
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, users.router, incidents.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
-    graph_cases.router, incident_graph.router, blast_radius.router, sources.router, sightings.router, pipeline.router,
+    graph_cases.router, graph_risk.router, risk.router, incident_graph.router, blast_radius.router, sources.router,
+    sightings.router, pipeline.router,
     operators.router, setup.router, rules.router, rules.suppressing,
     pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip

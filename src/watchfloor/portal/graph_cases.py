@@ -14,13 +14,10 @@ only serious alerts gets unresolved high and critical ones, and incidents told f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import urlencode
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -28,9 +25,10 @@ from watchfloor.detection.publishing import read_directory
 from watchfloor.model.cases import Alert, AlertStatus, Classification, Determination, Incident, IncidentStatus
 from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.people import Permission
-from watchfloor.portal import graph_shapes
+from watchfloor.portal import graph_lists, graph_shapes
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.graph_lists import Asked
 from watchfloor.portal.kusto import GRAPH, graph_json
 from watchfloor.storage import case_fields, cases, odata, people, triage
 from watchfloor.storage.cases import CaseQuery
@@ -45,7 +43,6 @@ _MOST_CUT_DOWN: Final = 2_000
 """Incidents that are looked through for a viewer who sees only some of their alerts, the newest first."""
 _MOST_EXPANDED: Final = 150
 """Alerts that are shown within one incident."""
-_OPTIONS: Final = frozenset({"$filter", "$top", "$skip", "$skiptoken", "$orderby", "$count", "$select", "$expand"})
 _MOST_COMMENTS: Final = 20
 _TIMES: Final = ("createdDateTime", "lastUpdateDateTime")
 
@@ -54,49 +51,10 @@ Triager = Annotated[Viewer, permit(Permission.INCIDENT_TRIAGE)]
 E = TypeVar("E", bound=StrEnum)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The options of a list."""
-
-    filter: str
-    top: int
-    skip: int
-    before: str
-    order: tuple[tuple[str, bool], ...]
-    count: bool
-    select: tuple[str, ...]
-    expand: bool
-
-
-def _asked(request: Request, name: str) -> _Asked:
-    options = dict(request.query_params)
-    unknown = sorted(option for option in options if option.startswith("$") and option not in _OPTIONS)
-    if unknown:
-        raise InputError(f"{unknown[0]} is not supported here.", where=unknown[0], remedy=", ".join(sorted(_OPTIONS)))
+def _asked(request: Request, name: str) -> Asked:
     usual, most = _TOP[name]
-    expand = options.get("$expand", "")
-    if expand not in ("", "alerts") or (expand and name != "incidents"):
-        raise InputError(f"{expand!r} cannot be expanded.", where="$expand", remedy="Incidents expand their alerts.")
-    order = odata.parse_order(options["$orderby"], _TIMES) if options.get("$orderby") else []
-    return _Asked(
-        options.get("$filter", ""),
-        min(_number(options, "$top", usual, at_least=1), most),
-        _number(options, "$skip", 0),
-        options.get("$skiptoken", "")[:200],
-        tuple(order),
-        options.get("$count", "").lower() == "true",
-        tuple(name.strip() for name in options.get("$select", "").split(",") if name.strip()),
-        bool(expand),
-    )
-
-
-def _number(options: Mapping[str, str], name: str, usual: int, at_least: int = 0) -> int:
-    text = options.get(name, "")
-    if not text:
-        return usual
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) >= at_least):
-        raise InputError(f"{text!r} is no number of at least {at_least}.", where=name)
-    return int(text)
+    expands = ("alerts",) if name == "incidents" else ()
+    return graph_lists.asked(request, usual=usual, most=most, orders=_TIMES, expands=expands)
 
 
 # -- routes -------------------------------------------------------------------------------------------------------
@@ -201,12 +159,8 @@ async def comment_incident_beta(request: Request, incident_id: str, viewer: Tria
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
-def _version(request: Request) -> str:
-    return request.url.path.split("/", 2)[1]
-
-
 def _context(request: Request, name: str, *, is_one: bool = False) -> dict[str, str]:
-    root = _ROOT.format(version=_version(request), name=name)
+    root = _ROOT.format(version=graph_lists.version(request), name=name)
     return {"@odata.context": f"{root}/$entity" if is_one else root}
 
 
@@ -273,7 +227,7 @@ def _list_incidents(request: Request, viewer: Viewer, deps: PortalDeps) -> Respo
 
 
 def _cut_down(
-    tx: ControlTx, viewer: Viewer, deps: PortalDeps, asked: _Asked, fields: Mapping[str, odata.Field]
+    tx: ControlTx, viewer: Viewer, deps: PortalDeps, asked: Asked, fields: Mapping[str, odata.Field]
 ) -> tuple[list[dict[str, Any]], int | None]:
     """For who sees only some alerts: incidents are filtered by what is told of them, not by what is stored."""
     condition = odata.parse(asked.filter, fields) if asked.filter else None
@@ -287,7 +241,7 @@ def _cut_down(
     return kept[asked.skip : asked.skip + asked.top], len(kept) if asked.count else None
 
 
-def _query(asked: _Asked, fields: Mapping[str, odata.Field]) -> CaseQuery:
+def _query(asked: Asked, fields: Mapping[str, odata.Field]) -> CaseQuery:
     condition = odata.to_sql(odata.parse(asked.filter, fields), fields) if asked.filter else None
     order = []
     for name, is_descending in asked.order:
@@ -297,20 +251,8 @@ def _query(asked: _Asked, fields: Mapping[str, odata.Field]) -> CaseQuery:
     return CaseQuery(condition, tuple(order), asked.top, asked.skip, "" if order else asked.before)
 
 
-def _page(request: Request, name: str, asked: _Asked, shown: list[dict[str, Any]], total: int | None) -> Response:
-    body: dict[str, Any] = _context(request, name)
-    if total is not None:
-        body["@odata.count"] = total
-    if len(shown) == asked.top:
-        # New alerts must not push old ones from page to page: where nothing else orders them, the next page begins
-        # behind the last id.
-        options = {key: value for key, value in request.query_params.items() if key not in ("$skip", "$skiptoken")}
-        options |= {"$skip": str(asked.skip + asked.top)} if asked.order else {"$skiptoken": shown[-1]["id"]}
-        address = f"{request.app.state.deps.public_url}{request.url.path}"
-        body["@odata.nextLink"] = f"{address}?{urlencode(options, safe='$')}"
-    wanted = (*asked.select, "alerts") if asked.select and asked.expand else asked.select
-    body["value"] = [graph_shapes.select(each, wanted) for each in shown]
-    return graph_json(request, body)
+def _page(request: Request, name: str, asked: Asked, shown: list[dict[str, Any]], total: int | None) -> Response:
+    return graph_json(request, graph_lists.page(request, _context(request, name), asked, shown, total))
 
 
 def _read_alert(request: Request, viewer: Viewer, deps: PortalDeps, alert_id: str) -> Response:
@@ -344,7 +286,7 @@ Write = Callable[[Request, Viewer, PortalDeps, str, Sequence[str]], Response]
 
 
 async def _patch(request: Request, viewer: Viewer, deps: PortalDeps, change: Change, subject: str) -> Response:
-    sent = _parsed(await request.body())
+    sent = graph_lists.parsed(await request.body())
     if not isinstance(sent, dict):
         raise InputError("this is no object.", where="body")
     return await run_in_threadpool(change, request, viewer, deps, subject, sent)
@@ -352,20 +294,13 @@ async def _patch(request: Request, viewer: Viewer, deps: PortalDeps, change: Cha
 
 async def _write(request: Request, viewer: Viewer, deps: PortalDeps, write: Write, subject: str) -> Response:
     """Comments: one, as Graph documents it, or a list of some, as its client for Python sends them."""
-    sent = _parsed(await request.body())
+    sent = graph_lists.parsed(await request.body())
     each = sent if isinstance(sent, list) else [sent]
     if not 0 < len(each) <= _MOST_COMMENTS or not all(isinstance(one, dict) for one in each):
         raise InputError(f"this is neither a comment nor a list of at most {_MOST_COMMENTS}.", where="body")
     texts = [_text(one, "comment", triage.LONGEST_COMMENT) or "" for one in each]
     request.state.answers_list = isinstance(sent, list)
     return await run_in_threadpool(write, request, viewer, deps, subject, texts)
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"this is no JSON: {error}.", where="body") from None
 
 
 def _text(sent: Mapping[str, Any], name: str, longest: int = 200) -> str | None:

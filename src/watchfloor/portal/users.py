@@ -17,10 +17,10 @@ from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.case_views import alert_view, record_view
 from watchfloor.portal.deps import Deps
 from watchfloor.portal.incidents import incident_views
-from watchfloor.portal.views import Page, PerformedView, UserDetailView, UserView, performed_view, user_view
+from watchfloor.portal.views import Page, PerformedView, UserDetailView, UserView, performed_view, risk_view, user_view
 from watchfloor.response.catalog import Order
 from watchfloor.response.runner import Operator, perform
-from watchfloor.storage import actions, cases, people
+from watchfloor.storage import actions, cases, people, risks
 from watchfloor.storage.cases import CaseFilter
 
 router = APIRouter(prefix="/api", tags=["soc"])
@@ -54,6 +54,7 @@ def read_user(user_id: str, viewer: Annotated[Viewer, permit(Permission.USER_REA
         records = actions.list_records(tx, subject=f"user/{user_id}", limit=50) if everything else []
         return UserDetailView(
             **user_view(user).model_dump(),
+            risk_details=risk_view(risks.find(tx, risks.USER, user_id), with_reasons=everything),
             alerts=[alert_view(a) for a in cases.list_alerts(tx, viewer.permissions, filters, 50)],
             incidents=incident_views(tx, viewer, cases.list_incidents(tx, viewer.permissions, filters, 20)),
             records=[record_view(r) for r in records],

@@ -17,6 +17,7 @@ from watchfloor.guard.definitions import inspect
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
 from watchfloor.model.cases import Alert
 from watchfloor.model.people import RiskLevel
+from watchfloor.model.risk import Risk, RiskState
 from watchfloor.model.verdicts import Severity
 from watchfloor.portal.case_views import AlertView, IncidentView, RecordView, alert_view, record_view
 from watchfloor.registry.inventory import AgentDetail, ServerDetail
@@ -227,6 +228,7 @@ class AgentDetailView(AgentView):
     versions: list[AgentVersionView]
     bindings: list[BindingView]
     manifest: dict[str, Any]
+    risk_details: RiskView
     alerts: list[AlertView]
     records: list[RecordView]
 
@@ -250,12 +252,18 @@ def binding_view(binding: Binding) -> BindingView:
 
 
 def agent_detail_view(
-    detail: AgentDetail, high: int, critical: int, alerts: Sequence[Alert], records: Sequence[ActionRecord]
+    detail: AgentDetail,
+    high: int,
+    critical: int,
+    alerts: Sequence[Alert],
+    records: Sequence[ActionRecord],
+    risk_details: RiskView,
 ) -> AgentDetailView:
     """An agent with everything around it that the viewer may see."""
     return AgentDetailView(
         **_agent_fields(detail.agent, high, critical),
         epoch=detail.agent.epoch,
+        risk_details=risk_details,
         verbs=[v.value for v in verbs(detail.agent.state)],
         versions=[AgentVersionView.model_validate(v, from_attributes=True) for v in detail.versions],
         bindings=[binding_view(b) for b in detail.bindings],
@@ -351,6 +359,25 @@ def server_view(detail: ServerDetail) -> ServerView:
     )
 
 
+class RiskView(BaseModel):
+    """How risky a user or an agent is. ``reasons`` are sentences, gravest first, for who may read every alert;
+    ``changes_at``: when it fades next if nothing else happens."""
+
+    level: RiskLevel
+    state: RiskState
+    detail: str
+    because: str
+    reasons: list[str]
+    updated_at: datetime | None
+    changes_at: datetime | None
+
+
+def risk_view(risk: Risk, *, with_reasons: bool = True) -> RiskView:
+    """A risk as shown; without reasons to whoever may not read what they tell of."""
+    shown = risk if with_reasons else replace(risk, reasons=(), because="")
+    return RiskView.model_validate(shown, from_attributes=True)
+
+
 class UserView(BaseModel):
     """A user of agents."""
 
@@ -377,8 +404,9 @@ def user_view(user: User) -> UserView:
 
 
 class UserDetailView(UserView):
-    """A user with what the viewer may see of their alerts and incidents."""
+    """A user with what the viewer may see of their alerts, incidents and risk."""
 
+    risk_details: RiskView
     alerts: list[AlertView]
     incidents: list[IncidentView]
     records: list[RecordView]

@@ -1,0 +1,138 @@
+"""Identity protection as Graph's clients ask for it: risky users and agents, detections, history, and our own API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from portal.house import House, open_house
+from portal.test_graph_cases import _all
+from watchfloor.identity import risk
+from watchfloor.model.people import RiskLevel, Role
+from watchfloor.storage import people
+from watchfloor.storage.people import User
+
+USERS, DETECTIONS = "/v1.0/identityProtection/riskyUsers", "/v1.0/identityProtection/riskDetections"
+AGENTS, AGENT_DETECTIONS = "/beta/identityProtection/riskyAgents", "/beta/identityProtection/agentRiskDetections"
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Griffin's critical incident; Mona, whom an operator took for compromised and dismissed."""
+    with open_house(tmp_path_factory.mktemp("risk")) as house:
+        house.attack()
+        house.work()
+        with house.deps.control.tx("lin") as tx:
+            risk.confirm_compromised(tx, "user", "mona", "a strange call")
+            risk.dismiss(tx, "user", "mona", "it was her")
+        yield house
+
+
+def get(house: House, address: str, role: Role = Role.SOC_ANALYST, **options: Any) -> Any:
+    answer = house.client(role).get(address, params=options)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.claim("risk-graph")
+def test_a_risky_user_has_every_member_that_graph_documents(attacked: House) -> None:
+    griffin, mona = _all(attacked, USERS)
+    assert griffin == {
+        "id": "griffin", "isDeleted": False, "isProcessing": False, "riskLevel": "medium", "riskState": "atRisk",
+        "riskDetail": "none", "riskLastUpdatedDateTime": "2026-11-03T12:11:00.000000Z",
+        "userDisplayName": "Griffin Vale", "userPrincipalName": "griffin@zava.example",
+    }  # fmt: skip
+    assert (mona["riskState"], mona["riskDetail"]) == ("dismissed", "adminDismissedAllRiskForUser")
+    one = get(attacked, f"{USERS}/griffin")
+    assert one.pop("@odata.context").endswith("/v1.0/$metadata#identityProtection/riskyUsers/$entity")
+    assert one == griffin
+    assert get(attacked, f"{USERS}/ada")["riskState"] == "none", "nothing was seen about Ada"
+    assert get(attacked, f"{USERS.replace('v1.0', 'beta')}/griffin")["riskLevel"] == "medium"
+
+
+def test_a_risky_agent_has_every_member_that_graph_documents(attacked: House) -> None:
+    (billing,) = _all(attacked, AGENTS)
+    assert billing.keys() >= {
+        "id", "agentDisplayName", "identityType", "blueprintId", "isEnabled", "isDeleted", "isProcessing", "riskLevel",
+        "riskState", "riskDetail", "riskLastUpdatedDateTime",
+    }  # fmt: skip
+    assert (billing["id"], billing["riskLevel"], billing["isEnabled"]) == ("billing", "medium", True)
+    assert {d["agentId"] for d in _all(attacked, AGENT_DETECTIONS)} == {"billing"}
+
+
+def test_a_detection_names_its_alert_and_can_be_read_by_itself(attacked: House) -> None:
+    found = _all(attacked, DETECTIONS, **{"$filter": "userId eq 'griffin' and riskEventType eq 'securityAlert'"})
+    alerts = {each["id"] for each in _all(attacked, "/v1.0/security/alerts_v2")}
+    assert found and all(any(alert in each["additionalInfo"] for alert in alerts) for each in found)
+    assert get(attacked, f"{DETECTIONS}/{found[0]['id']}")["riskEventType"] == "securityAlert"
+    assert attacked.client(Role.SOC_ANALYST).get(f"{DETECTIONS}/rsk_none").status_code == 404
+
+
+def test_history_tells_who_did_what_newest_first(attacked: House) -> None:
+    items = get(attacked, f"{USERS}/mona/history")["value"]
+    told = [(i["riskState"], i["initiatedBy"], i["activity"]["eventTypes"], i["userId"]) for i in items]
+    assert told == [
+        ("dismissed", "lin", ["risk:dismiss"], "mona"),
+        ("confirmedCompromised", "lin", ["risk:confirm-compromised"], "mona"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "ids"),
+    [
+        ("riskLevel eq 'medium'", ["griffin"]),
+        ("riskState eq 'dismissed' or riskLevel eq 'high'", ["mona"]),
+        ("startswith(userPrincipalName,'grif')", ["griffin"]),
+        ("riskLastUpdatedDateTime ge 2026-11-03T00:00:00Z", ["griffin", "mona"]),
+        ("riskLevel in ('low','hidden')", []),
+    ],
+)
+def test_risky_users_are_filtered_as_odata_says(attacked: House, condition: str, ids: list[str]) -> None:
+    assert [each["id"] for each in _all(attacked, USERS, **{"$filter": condition})] == ids
+    assert get(attacked, USERS, **{"$filter": condition, "$count": "true"})["@odata.count"] == len(ids)
+
+
+@pytest.mark.parametrize("options", [{"$filter": "nonsense eq 1"}, {"$expand": "history"}, {"$top": "none"}])
+def test_what_is_not_supported_is_a_graph_error(attacked: House, options: dict[str, str]) -> None:
+    answer = attacked.client(Role.SOC_ANALYST).get(USERS, params=options)
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "BadRequest"
+
+
+def test_pages_join_without_gap_or_overlap(house: House) -> None:
+    with house.deps.control.tx("root") as tx:
+        for number in range(23):
+            user = User(f"u{number:02}", "https://login.zava.example", f"s{number}", tx.now, is_enabled=True)
+            people.save_user(tx, user)
+            for _ in range(2):
+                risk.note(tx, "user", user.id, "leakedCredentials", RiskLevel.LOW, source="idp", detail="a list")
+    for options in ({"$top": "5"}, {"$top": "5", "$orderby": "riskLastUpdatedDateTime desc"}):
+        ids = [each["id"] for each in _all(house, USERS, **options)]
+        assert sorted(ids) == [f"u{number:02}" for number in range(23)]
+    found = [each["id"] for each in _all(house, DETECTIONS, **{"$top": "7"})]
+    assert len(found) == len(set(found)) == 46
+
+
+@pytest.mark.parametrize("role", [Role.IT_ADMIN, Role.MAKER])
+@pytest.mark.parametrize(
+    "address", [USERS, DETECTIONS, AGENTS, AGENT_DETECTIONS, f"{USERS}/griffin/history", "/api/risk"]
+)
+def test_who_may_not_read_every_alert_is_told_of_no_detection(attacked: House, role: Role, address: str) -> None:
+    assert attacked.client(role).get(address).status_code == 403
+
+
+def test_our_own_api_shows_the_risk_with_reasons_to_those_who_may_read_every_alert(attacked: House) -> None:
+    for address in ("/api/users/griffin", "/api/agents/billing"):
+        seen = get(attacked, address)["risk_details"]
+        assert (seen["level"], seen["state"]) == ("medium", "atRisk") and seen["reasons"]
+        blind = get(attacked, address, Role.IT_ADMIN)["risk_details"]
+        assert (blind["level"], blind["reasons"], blind["because"]) == ("medium", [], "")
+    listed = get(attacked, "/api/risk", limit="1")
+    assert [each["id"] for each in listed["items"]] == ["griffin"]
+    rest = get(attacked, "/api/risk", before=listed["next"])["items"]
+    assert [(each["kind"], each["id"]) for each in rest] == [("user", "mona"), ("agent", "billing")]
+    assert [e["id"] for e in get(attacked, "/api/risk", state="dismissed", kind="user")["items"]] == ["mona"]
+    found = get(attacked, "/api/risk/user/griffin")
+    assert found["detections"][0]["detection"] == "securityAlert" and found["history"][0]["activity"] == "risk:detect"
+    assert attacked.client(Role.SOC_ANALYST).get("/api/risk/user/nobody").status_code == 404
