@@ -10,7 +10,9 @@ import pytest
 from portal.house import House, open_house
 from portal.test_graph_cases import _all
 from watchfloor.identity import risk
+from watchfloor.model.errors import Denied
 from watchfloor.model.people import RiskLevel, Role
+from watchfloor.response.risk_orders import RiskVerdict, decide
 from watchfloor.storage import people
 from watchfloor.storage.people import User
 
@@ -136,3 +138,90 @@ def test_our_own_api_shows_the_risk_with_reasons_to_those_who_may_read_every_ale
     found = get(attacked, "/api/risk/user/griffin")
     assert found["detections"][0]["detection"] == "securityAlert" and found["history"][0]["activity"] == "risk:detect"
     assert attacked.client(Role.SOC_ANALYST).get("/api/risk/user/nobody").status_code == 404
+
+
+# -- orders -------------------------------------------------------------------------------------------------------
+
+
+def order(house: House, address: str, role: Role = Role.OWNER, **body: Any) -> int:
+    return house.client(role).post(address, json=body).status_code
+
+
+def test_confirming_compromised_ends_sessions_and_suspends_and_dismissing_lifts_it(house: House) -> None:
+    assert order(house, f"{USERS}/confirmCompromised", userIds=["griffin", "mona"]) == 204
+    for user_id in ("griffin", "mona"):
+        shown = get(house, f"/api/users/{user_id}")
+        assert (shown["risk"], shown["risk_details"]["state"]) == ("high", "confirmedCompromised")
+        assert shown["must_reset_password"] and shown["not_before"] and shown["epoch"] == 2
+        assert [record["action"] for record in shown["records"]] == ["user_risk:confirmCompromised"]
+    assert order(house, f"{USERS}/dismiss", userIds=["griffin"]) == 204
+    assert order(house, f"{USERS}/confirmSafe", userIds=["mona"]) == 204
+    griffin, mona = _all(house, USERS)
+    assert [(u["riskLevel"], u["riskState"]) for u in (griffin, mona)] == [
+        ("none", "dismissed"), ("none", "confirmedSafe")
+    ]  # fmt: skip
+    assert not get(house, "/api/users/griffin")["must_reset_password"]
+
+
+def test_agents_are_judged_likewise(house: House) -> None:
+    assert order(house, f"{AGENTS}/confirmCompromised", agentIds=["billing"]) == 204
+    shown = get(house, "/api/agents/billing")
+    assert (shown["risk"], shown["epoch"]) == ("high", 2)
+    (seen,) = _all(house, AGENT_DETECTIONS)
+    assert (seen["riskEventType"], seen["riskState"]) == ("adminConfirmedAgentCompromised", "confirmedCompromised")
+    assert order(house, f"{AGENTS}/dismiss", agentIds=["billing"]) == 403, "the owner has applied its manifest"
+    assert order(house, f"{AGENTS}/dismiss", Role.SECURITY_ADMIN, agentIds=["billing"]) == 204
+    assert get(house, f"{AGENTS}/billing")["riskState"] == "dismissed"
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "status"),
+    [
+        (f"{USERS}/confirmCompromised", {"userIds": ["griffin", "nobody"]}, 404),
+        (f"{USERS}/confirmCompromised", {"userIds": []}, 400),
+        (f"{USERS}/confirmCompromised", {"userIds": "griffin"}, 400),
+        (f"{USERS}/confirmCompromised", {"agentIds": ["griffin"]}, 400),
+        (f"{USERS}/dismiss", {"userIds": [f"u{n}" for n in range(61)]}, 400),
+        (f"{AGENTS}/confirmSafe", {"agentIds": [7]}, 400),
+    ],
+)
+def test_an_order_that_cannot_be_carried_out_changes_nothing(
+    house: House, address: str, body: dict[str, Any], status: int
+) -> None:
+    assert order(house, address, **body) == status
+    assert _all(house, USERS) == _all(house, AGENTS) == []
+
+
+@pytest.mark.parametrize("role", [Role.SOC_ANALYST, Role.AUDITOR, Role.MAKER])
+def test_who_may_only_read_judges_nobody(house: House, role: Role) -> None:
+    assert order(house, f"{USERS}/confirmCompromised", role, userIds=["griffin"]) == 403
+    assert order(house, f"{AGENTS}/dismiss", role, agentIds=["billing"]) == 403
+    answer = house.client(role).post("/api/risk/user/griffin/dismiss", json={"reason": "because"})
+    assert answer.status_code == 403
+
+
+def test_nobody_judges_themselves_or_clears_an_agent_that_they_built(house: House) -> None:
+    with house.deps.control.tx("root") as tx:
+        risk.confirm_compromised(tx, "agent", "billing", "it mailed strangers")
+        risk.confirm_compromised(tx, "user", "mona", "phished")
+    for operator, address, body in (
+        ("mona", f"{USERS}/dismiss", {"userIds": ["mona"]}),
+        ("ada", f"{AGENTS}/dismiss", {"agentIds": ["billing"]}),
+    ):
+        with pytest.raises(Denied):
+            kind = "user" if "userIds" in body else "agent"
+            decide(
+                house.deps.control, house.deps.epoch, operator, kind, RiskVerdict.DISMISSED, next(iter(body.values())),
+                address,
+            )  # fmt: skip
+    assert get(house, f"{USERS}/mona")["riskState"] == get(house, f"{AGENTS}/billing")["riskState"]
+
+
+def test_our_own_api_dismisses_with_a_reason(house: House) -> None:
+    with house.deps.control.tx("root") as tx:
+        risk.note(tx, "user", "griffin", "leakedCredentials", RiskLevel.MEDIUM, source="idp", detail="a list")
+    client = house.client(Role.SOC_OPERATOR)
+    assert client.post("/api/risk/user/griffin/dismiss", json={"reason": " "}).status_code == 422
+    assert client.post("/api/risk/user/griffin/dismiss", json={"reason": "an old list"}).status_code == 204
+    found = get(house, "/api/risk/user/griffin")
+    assert (found["risk"]["state"], found["history"][0]["because"]) == ("dismissed", "an old list")

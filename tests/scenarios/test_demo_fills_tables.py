@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from scenarios.company import wait_until
@@ -18,6 +19,7 @@ from watchfloor.storage.tables import TABLES
 pytestmark = pytest.mark.slow
 
 SECONDS = 90.0
+PASSWORD = "correct-horse-battery-staple-9"
 PLANS = ("supplier-poisoned", "market-poisoned")
 
 UNFILLED: dict[tuple[str, str], str] = {}
@@ -40,6 +42,18 @@ def unfilled(demo: Demo, table: Table) -> set[str]:
     return {c.name for c in columns if not row[f"{c.name}_"]}
 
 
+def knock_and_enter(demo: Demo, name: str, password: str) -> None:
+    """What happens at the doors: a wrong password, a sign-in, a sign-out, and a stranger with an agent's id."""
+    with httpx.Client(base_url=demo.client.base_url, timeout=60, trust_env=False) as browser:
+        for given, status in (("wrong", 401), (password, 200)):
+            answer = browser.post("/api/session", json={"name": name, "password": given})
+            assert answer.status_code == status, answer.text
+        out = browser.delete("/api/session", headers={"x-csrf-token": answer.json()["csrf_token"]})
+        assert out.status_code == 204, out.text
+        form = {"grant_type": "client_credentials", "client_id": "customer-billing", "client_secret": "wrong"}
+        assert browser.post("/sts/token", data=form).status_code == 401
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo on free ports, attacked once, its poisoned pages read."""
@@ -48,8 +62,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         for plan in PLANS:
             running.play("ask", plan)
         # The demo makes no operators: the first one ends the set-up link, which is whoever started it's to use.
-        wanda = {"id": "wanda", "roles": ["soc_analyst"], "password": "correct-horse-battery-staple-9"}
+        wanda = {"id": "wanda", "roles": ["soc_analyst"], "password": PASSWORD}
         assert running.client.post("/api/operators", json=wanda).status_code == 201
+        knock_and_enter(running, "wanda", PASSWORD)
         yield running
 
 
@@ -127,3 +142,22 @@ def test_telemetry_comes_in_both_forms_and_from_an_agent_that_nobody_registered(
     wait_until(is_there, SECONDS, str(expected))
     registered = {agent["id"] for agent in demo.client.get("/api/agents").json()["items"]}
     assert "spreadsheet-helper" not in registered
+
+
+def test_sign_ins_and_tokens_are_there_in_microsofts_shapes(demo: Demo) -> None:
+    query = (
+        "IdentityLogonEvents | summarize Actions = make_set(ActionType), Reasons = make_set(FailureReason),"
+        " People = make_set_if(AccountObjectId, Application == 'Watchfloor portal' and isnotempty(AccountObjectId))"
+    )
+
+    def is_there() -> bool:
+        [row] = demo.rows(query)
+        return {"LogonSuccess", "LogonFailed", "LogonEnded"} <= set(row["Actions"]) and "wanda" in row["People"]
+
+    wait_until(is_there, SECONDS, "the sign-ins of people and agents")
+    [row] = demo.rows(
+        "EntraIdSignInEvents | summarize Agents = dcountif(AgentId, isnotempty(AgentId)),"
+        " ForUsers = countif(LogonType has 'nonInteractiveUser' and ErrorCode == 0 and RiskLevelAggregated >= 1),"
+        " Refused = countif(ErrorCode == 7000215), Twice = count() - dcount(ReportId)"
+    )
+    assert row["Agents"] > 1 and row["ForUsers"] > 0 and row["Refused"] == 1 and row["Twice"] == 0, row

@@ -23,7 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "source": ("watchfloor.cli.source:source", "Say who may send telemetry."),
     "sighting": ("watchfloor.cli.sighting:sighting", "See who is at work that nobody registered."),
     "hold": ("watchfloor.cli.hold:hold", "See held calls, and let them out or not."),
-    "risk": ("watchfloor.cli.risk:risk", "See which users and agents are at risk, and why."),
+    "risk": ("watchfloor.cli.risk:risk", "See which users and agents are at risk, and say that they are not."),
     "apply": ("watchfloor.cli.apply:apply", "Create or update a company from a manifest."),
     "kql": ("watchfloor.cli.kql:kql", "Run and check hunting queries."),
     "import": ("watchfloor.cli.import_:import_", "Make a manifest of other platforms' agent files."),

@@ -1,4 +1,4 @@
-"""``watchfloor risk``: which users and agents are at risk, and why.
+"""``watchfloor risk``: which users and agents are at risk, why, and that they are not.
 
 Asks the server, as the portal does.
 """
@@ -20,7 +20,7 @@ _STATES = click.Choice(["atRisk", "confirmedCompromised", "confirmedSafe", "dism
 
 @click.group()
 def risk() -> None:
-    """See which users and agents are at risk, and why."""
+    """See which users and agents are at risk and why, and say that they are not."""
 
 
 @risk.command("list")
@@ -80,3 +80,17 @@ def show(
             f"{change['at'][:16]}  {change['activity']}  {change['level']}, {change['state']}  "
             f"by {one_line(change['actor'])}: {one_line(change['because'])}"
         )
+
+
+@risk.command()
+@click.argument("kind", type=_KINDS)
+@click.argument("subject_id")
+@click.option("--reason", required=True, help="Why it counts for nothing; kept in the audit log.")
+@server_options
+def dismiss(
+    kind: str, subject_id: str, reason: str, server_url: str | None, token_file: Path | None, data: Path | None
+) -> None:
+    """Say that nothing of what was seen counts. What is seen from now on counts again."""
+    with connect(server_url, token_file, data) as client:
+        ask(client, "POST", f"/api/risk/{kind}/{quote(subject_id, safe='')}/dismiss", {"reason": reason})
+    click.echo(f"The risk of {kind} {one_line(subject_id)} is dismissed.")

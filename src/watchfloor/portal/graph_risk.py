@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from watchfloor.model.errors import NotFound
+from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.portal import graph_lists, graph_shapes
 from watchfloor.portal.auth import Viewer, permit
@@ -26,6 +26,7 @@ from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.graph_lists import Asked
 from watchfloor.portal.graph_risk_shapes import agent_detection, history_item, risky_agent, risky_user, user_detection
 from watchfloor.portal.kusto import GRAPH, graph_json
+from watchfloor.response.risk_orders import RiskVerdict, decide
 from watchfloor.storage import odata, risk_lists, risks
 from watchfloor.storage.risk_lists import RiskQuery
 
@@ -33,12 +34,13 @@ router = APIRouter(tags=[GRAPH])
 
 _ROOT: Final = "https://graph.microsoft.com/{version}/$metadata#identityProtection/{name}"
 _USUAL, _MOST = 100, 500
-_MOST_IDS: Final = 60
-"""Accounts in one order, as with Graph."""
+_REASON: Final = "decided through Graph's API"
 _ORDERS: Final = ("riskLastUpdatedDateTime",)
 _DETECTION_ORDERS: Final = ("activityDateTime", "detectedDateTime", "lastUpdatedDateTime")
 
 Reader = Annotated[Viewer, permit(Permission.ALERT_READ)]
+UserJudge = Annotated[Viewer, permit(Permission.USER_REVOKE)]
+AgentJudge = Annotated[Viewer, permit(Permission.AGENT_BLOCK)]
 
 
 # -- users --------------------------------------------------------------------------------------------------------
@@ -135,6 +137,89 @@ async def agent_risk_detections(request: Request, viewer: Reader, deps: Deps) ->
 async def agent_risk_detection(request: Request, detection_id: str, viewer: Reader, deps: Deps) -> Response:
     """With its state."""
     return await run_in_threadpool(_read_detection, request, deps, risks.AGENT, detection_id)
+
+
+# -- orders -------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/v1.0/identityProtection/riskyUsers/confirmCompromised", status_code=204, summary="Graph: users are compromised"
+)
+async def confirm_users_v1(request: Request, viewer: UserJudge, deps: Deps) -> Response:
+    """`userIds`: when this answers, no session of theirs lives, and they owe a new password."""
+    return await _order(request, viewer, deps, risks.USER, RiskVerdict.COMPROMISED)
+
+
+@router.post(
+    "/beta/identityProtection/riskyUsers/confirmCompromised",
+    status_code=204,
+    summary="Graph (beta): users are compromised",
+)
+async def confirm_users_beta(request: Request, viewer: UserJudge, deps: Deps) -> Response:
+    """The same."""
+    return await _order(request, viewer, deps, risks.USER, RiskVerdict.COMPROMISED)
+
+
+@router.post("/v1.0/identityProtection/riskyUsers/confirmSafe", status_code=204, summary="Graph: users are safe")
+async def safe_users_v1(request: Request, viewer: UserJudge, deps: Deps) -> Response:
+    """`userIds`: what was seen was right to happen."""
+    return await _order(request, viewer, deps, risks.USER, RiskVerdict.SAFE)
+
+
+@router.post("/beta/identityProtection/riskyUsers/confirmSafe", status_code=204, summary="Graph (beta): users are safe")
+async def safe_users_beta(request: Request, viewer: UserJudge, deps: Deps) -> Response:
+    """The same."""
+    return await _order(request, viewer, deps, risks.USER, RiskVerdict.SAFE)
+
+
+@router.post("/v1.0/identityProtection/riskyUsers/dismiss", status_code=204, summary="Graph: dismiss users' risk")
+async def dismiss_users_v1(request: Request, viewer: UserJudge, deps: Deps) -> Response:
+    """`userIds`: nothing of what was seen counts."""
+    return await _order(request, viewer, deps, risks.USER, RiskVerdict.DISMISSED)
+
+
+@router.post(
+    "/beta/identityProtection/riskyUsers/dismiss", status_code=204, summary="Graph (beta): dismiss users' risk"
+)
+async def dismiss_users_beta(request: Request, viewer: UserJudge, deps: Deps) -> Response:
+    """The same."""
+    return await _order(request, viewer, deps, risks.USER, RiskVerdict.DISMISSED)
+
+
+@router.post(
+    "/beta/identityProtection/riskyAgents/confirmCompromised",
+    status_code=204,
+    summary="Graph (beta): agents are compromised",
+)
+async def confirm_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Response:
+    """`agentIds`: when this answers, every call and token of theirs is refused."""
+    return await _order(request, viewer, deps, risks.AGENT, RiskVerdict.COMPROMISED)
+
+
+@router.post(
+    "/beta/identityProtection/riskyAgents/confirmSafe", status_code=204, summary="Graph (beta): agents are safe"
+)
+async def safe_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Response:
+    """`agentIds`: not by whoever built one of them."""
+    return await _order(request, viewer, deps, risks.AGENT, RiskVerdict.SAFE)
+
+
+@router.post(
+    "/beta/identityProtection/riskyAgents/dismiss", status_code=204, summary="Graph (beta): dismiss agents' risk"
+)
+async def dismiss_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Response:
+    """`agentIds`: not by whoever built one of them."""
+    return await _order(request, viewer, deps, risks.AGENT, RiskVerdict.DISMISSED)
+
+
+async def _order(request: Request, viewer: Viewer, deps: PortalDeps, kind: str, verdict: RiskVerdict) -> Response:
+    sent = graph_lists.parsed(await request.body())
+    member = f"{kind}Ids"
+    ids = sent.get(member) if isinstance(sent, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(each, str) and len(each) <= 200 for each in ids):
+        raise InputError("this is no list of ids.", where=member, remedy=f'Send {{"{member}": ["..."]}}.')
+    await run_in_threadpool(decide, deps.control, deps.epoch, viewer.id, kind, verdict, ids, _REASON)
+    return Response(status_code=204)
 
 
 # -- reading ------------------------------------------------------------------------------------------------------

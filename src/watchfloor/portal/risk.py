@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from watchfloor.model.errors import NotFound
 from watchfloor.model.people import Permission, RiskLevel
@@ -18,6 +18,7 @@ from watchfloor.model.risk import Risk, RiskChange, RiskDetection, RiskState
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps
 from watchfloor.portal.views import Page, RiskView, risk_view
+from watchfloor.response.risk_orders import RiskVerdict, decide
 from watchfloor.storage import odata, risk_lists, risks
 from watchfloor.storage.risk_lists import RiskQuery, RiskySubject
 
@@ -68,6 +69,14 @@ class RiskChangeView(BaseModel):
     state: RiskState
     detail: str
     because: str
+
+
+class DismissBody(BaseModel):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(max_length=2000)
 
 
 class RiskDetailView(BaseModel):
@@ -138,6 +147,22 @@ def read_risk(kind: RiskOf, subject_id: str, viewer: Reader, deps: Deps) -> Risk
             detections=[_detection_view(each) for each in risks.detections(tx, kind, subject_id)],
             history=[_change_view(each) for each in risks.history(tx, kind, subject_id)],
         )
+
+
+@router.post("/user/{user_id}/dismiss", status_code=204, summary="Say that nothing seen about a user counts")
+def dismiss_user_risk(
+    user_id: str, body: DismissBody, viewer: Annotated[Viewer, permit(Permission.USER_REVOKE)], deps: Deps
+) -> None:
+    """Not of your own account. What is seen from now on counts again."""
+    decide(deps.control, deps.epoch, viewer.id, risks.USER, RiskVerdict.DISMISSED, [user_id], body.reason)
+
+
+@router.post("/agent/{agent_id}/dismiss", status_code=204, summary="Say that nothing seen about an agent counts")
+def dismiss_agent_risk(
+    agent_id: str, body: DismissBody, viewer: Annotated[Viewer, permit(Permission.AGENT_BLOCK)], deps: Deps
+) -> None:
+    """Not of an agent that you built. What is seen from now on counts again."""
+    decide(deps.control, deps.epoch, viewer.id, risks.AGENT, RiskVerdict.DISMISSED, [agent_id], body.reason)
 
 
 def _detection_view(detection: RiskDetection) -> RiskDetectionView:

@@ -366,7 +366,8 @@ def _tell(tx: ControlTx, kind: str, subject_id: str, level: RiskLevel, reason: s
         return
     agent = inventory.find_agent(tx, subject_id)
     if agent is not None and agent.risk is not level:
-        changed = replace(agent, risk=level, updated_at=tx.now, updated_by=tx.actor)
+        # ``updated_by`` is who built it, and whoever judges an agent has not.
+        changed = replace(agent, risk=level, updated_at=tx.now)
         inventory.save_agent(tx, changed, "agent:set-risk", reason)
 
 
