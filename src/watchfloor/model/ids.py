@@ -10,6 +10,7 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from typing import Final, NewType
 
 AgentId = NewType("AgentId", str)
@@ -31,15 +32,35 @@ _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 _DIGITS: Final = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
 """Turns random bytes into random digits: of each byte, five bits count."""
 
+_RANDOM_DIGITS: Final = 16
+_DRAWN: Final = 256
+"""Ids whose random digits are drawn at once: a call to the system for each would cost more than the rest of the id."""
+
+_drawn: deque[str] = deque()
+"""Random digits that no id has yet. Threads take from it as they are: ``pop`` gives each entry to one of them."""
+os.register_at_fork(after_in_child=_drawn.clear)  # or parent and child would give out the same ones
+
 
 def new_id(prefix: str) -> str:
     """A new id ``prefix_`` + 26 characters: 48 bits of Unix milliseconds, then 80 random bits (the ULID layout)."""
     ms = time.time_ns() // 1_000_000
     p = _PAIRS
+    try:
+        digits = _drawn.pop()
+    except IndexError:
+        digits = _draw()
     return (
         f"{prefix}_{p[ms >> 40 & 1023]}{p[ms >> 30 & 1023]}{p[ms >> 20 & 1023]}{p[ms >> 10 & 1023]}{p[ms & 1023]}"
-        f"{os.urandom(16).translate(_DIGITS).decode('ascii')}"
+        f"{digits}"
     )
+
+
+def _draw() -> str:
+    """Random digits for one id, and for the next ``_DRAWN - 1``."""
+    text = os.urandom(_RANDOM_DIGITS * _DRAWN).translate(_DIGITS).decode("ascii")
+    digits = [text[at : at + _RANDOM_DIGITS] for at in range(0, len(text), _RANDOM_DIGITS)]
+    _drawn.extend(digits[1:])
+    return digits[0]
 
 
 _in_order = threading.Lock()
