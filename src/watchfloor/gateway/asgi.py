@@ -49,11 +49,25 @@ async def read_body(receive: Receive, limit: int, declared: bytes | None) -> byt
 
 
 async def _next(receive: Receive) -> dict[str, Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    is_late = False
+
+    def give_up() -> None:
+        nonlocal is_late
+        is_late = True
+        task.cancel()
+
+    # As ``asyncio.timeout``, at a fifth of its price: nearly always the body is there already.
+    timer = asyncio.get_running_loop().call_later(BODY_SECONDS, give_up)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            message = await receive()
-    except TimeoutError:
-        raise CallerGone from None
+        message = await receive()
+    except asyncio.CancelledError:
+        if is_late and task.uncancel() == 0:
+            raise CallerGone from None
+        raise
+    finally:
+        timer.cancel()
     if message["type"] == "http.disconnect":
         raise CallerGone
     return message

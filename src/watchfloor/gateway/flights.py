@@ -7,9 +7,8 @@ with it the connection upstream. It does not know why a call may or may not go o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Self
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -29,12 +28,21 @@ class Ended(Exception):
 
 
 class Flight:
-    """One request on its way."""
+    """One request on its way, from ``with`` to the end of the block."""
 
-    __slots__ = ("_task", "ended", "is_stream", "still_allowed")
+    __slots__ = ("_open", "_receive", "_task", "_timer", "_watcher", "ended", "is_stream", "still_allowed")
 
-    def __init__(self, task: asyncio.Task[Any], still_allowed: Callable[[], str | None], is_stream: bool) -> None:
-        self._task = task
+    def __init__(
+        self,
+        task: asyncio.Task[Any],
+        still_allowed: Callable[[], str | None],
+        is_stream: bool,
+        receive: Receive,
+        others: set[Flight],
+    ) -> None:
+        self._task, self._receive, self._open = task, receive, others
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self.still_allowed = still_allowed
         self.is_stream = is_stream
         self.ended: str | None = None
@@ -50,6 +58,25 @@ class Flight:
         why = self.still_allowed()
         if why is not None:
             raise Ended(why)
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.create_task(_watch(self, self._receive))
+
+    def __enter__(self) -> Self:
+        delay = 0 if self.is_stream else _WATCH_AFTER_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(delay, self._watch)
+        self._open.add(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._open.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.ended is not None and kind is not None and issubclass(kind, asyncio.CancelledError):
+            self._task.uncancel()
+            raise Ended(self.ended) from None
 
 
 async def _watch(flight: Flight, receive: Receive) -> None:
@@ -67,34 +94,12 @@ class Flights:
     def __len__(self) -> int:
         return len(self._open)
 
-    @contextmanager
-    def begin(
-        self, receive: Receive, still_allowed: Callable[[], str | None], *, is_stream: bool = False
-    ) -> Iterator[Flight]:
-        """A flight of the current task. Raises ``Ended`` in place of the cancellation when it is ended from outside."""
+    def begin(self, receive: Receive, still_allowed: Callable[[], str | None], *, is_stream: bool = False) -> Flight:
+        """A flight of the current task, for a ``with``. Raises ``Ended`` in place of the cancellation when it is ended
+        from outside."""
         task = asyncio.current_task()
         assert task is not None
-        flight = Flight(task, still_allowed, is_stream)
-        watcher: asyncio.Task[None] | None = None
-
-        def watch() -> None:
-            nonlocal watcher
-            watcher = asyncio.create_task(_watch(flight, receive))
-
-        timer = asyncio.get_running_loop().call_later(0 if is_stream else _WATCH_AFTER_SECONDS, watch)
-        self._open.add(flight)
-        try:
-            yield flight
-        except asyncio.CancelledError:
-            if flight.ended is None:
-                raise
-            task.uncancel()
-            raise Ended(flight.ended) from None
-        finally:
-            self._open.discard(flight)
-            timer.cancel()
-            if watcher is not None:
-                watcher.cancel()
+        return Flight(task, still_allowed, is_stream, receive, self._open)
 
     def recheck(self) -> None:
         """End every flight that may not go on: call it when state has changed."""

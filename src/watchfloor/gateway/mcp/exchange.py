@@ -48,6 +48,12 @@ class Exchange:
         self.has_begun = True
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
+    async def begin_stream(self, headers: RawHeaders) -> None:
+        """Send the head of a stream of events at once: the caller waits for it, and what follows may take long."""
+        self.is_stream = True
+        await self.begin(200, headers)
+        await self.more(b"")
+
     async def whole(self, status: int, body: bytes, headers: RawHeaders) -> None:
         """Send the whole answer."""
         headers.append((b"content-length", b"%d" % len(body)))

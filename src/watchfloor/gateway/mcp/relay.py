@@ -147,9 +147,8 @@ class AnswerRelay:
             events = SseFilter(tools, _MAX_LIST_BYTES, self._unjudged)
         elif heard is not None and heard.is_judged:
             events = SseFilter(lambda _: True, LARGEST, heard.judged_message)
-        ex.is_stream = True
         flight.check()
-        await ex.begin(200, [*_SSE, *out])
+        await ex.begin_stream([*_SSE, *out])
         result = Result("ok", 200)
         async for chunk in response.chunks():
             flight.check()
