@@ -119,6 +119,48 @@ def test_no_cutting_of_the_bytes_changes_the_answer(cuts: list[int], which: byte
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("head", "is_whole"),
+    [
+        (b"content-type: application/json\r\ncontent-length: 5\r\n", True),
+        (b"content-type: text/event-stream\r\ncontent-length: 5\r\n", False),
+        (b"content-type: application/json\r\ncontent-length: 500000\r\n", False),
+        (b"content-type: application/json\r\ntransfer-encoding: chunked\r\n", False),
+    ],
+    ids=["short", "stream", "long", "of-no-stated-length"],
+)
+async def test_a_short_answer_of_json_is_given_out_when_it_is_whole_and_others_as_they_begin(
+    head: bytes, is_whole: bool
+) -> None:
+    go_on = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+        await go_on.wait()
+        writer.write(b"hello")
+
+    async with serving(script) as (server, pool):
+        asking = asyncio.create_task(pool.request(server.origin, REQUEST, 5))
+        if is_whole:
+            await eventually(lambda: server.requests == 1)
+            go_on.set()
+        response = await asking
+        assert (response.is_whole, response.status) == (is_whole, 200)
+        response.close()
+        go_on.set()
+
+
+async def test_silence_counts_anew_for_each_request_on_a_kept_connection() -> None:
+    async with serving(says(WHOLE)) as (server, pool):
+        for timeout in (5.0, 0.3, 5.0, None, 0.3):
+            assert await ask(server, pool, timeout) == (200, b"hello")
+        assert server.connections == 1
+    silent = says(WHOLE[:60])
+    async with serving(silent) as (server, pool):
+        with pytest.raises(TimeoutError):
+            await ask(server, pool, 0.1)
+
+
 async def test_a_body_may_end_with_the_connection_where_no_length_was_given() -> None:
     async with serving(says(b"HTTP/1.1 200 OK\r\n\r\nhel", b"lo", close=True)) as (server, pool):
         assert await ask(server, pool) == (200, b"hello")

@@ -19,6 +19,8 @@ import httptools
 
 _BUFFER_BYTES: Final = 256 * 1024
 """What may wait unread of one answer before its sender is told to pause."""
+_SHORT_BYTES: Final = 64 * 1024
+"""An answer of JSON up to this size is given out when it is whole: nobody can do anything with a part of it."""
 _HEAD_BYTES: Final = 64 * 1024
 _IDLE_SECONDS: Final = 4.0
 """Shorter than the five seconds after which common servers close an idle connection: a call must not run into that."""
@@ -66,7 +68,7 @@ class _Connection(asyncio.Protocol):
         self.headers: dict[bytes, bytes] = {}
         self.has_head = self.is_complete = False
         self._keeps_alive = self._is_paused = False
-        self._ends_with_connection = False
+        self._ends_with_connection = self._is_short = False
         self._head_bytes = self._named_bytes = self._waiting_bytes = 0
         self._chunks: deque[bytes] = deque()
         self._error: Exception | None = None
@@ -76,7 +78,8 @@ class _Connection(asyncio.Protocol):
     # -- one exchange ---------------------------------------------------------------------------------------------
 
     async def send(self, request: bytes, timeout: float | None) -> None:
-        """Write ``request`` and wait for the head of its answer. ``timeout``: longest silence, in seconds."""
+        """Write ``request`` and wait for the head of its answer, or all of a short one. ``timeout``: longest silence,
+        in seconds."""
         assert self._transport is not None and not self._is_running
         self._reset()
         self._parser = httptools.HttpResponseParser(self)
@@ -84,10 +87,15 @@ class _Connection(asyncio.Protocol):
         self._timeout = timeout
         if timeout is not None:
             self._deadline = self._loop.time() + timeout
-            self._timer = self._loop.call_later(timeout, self._on_timer)
+            if self._timer is not None and self._timer.when() > self._deadline:
+                self._stop_timer()
+            if self._timer is None:
+                self._timer = self._loop.call_at(self._deadline, self._on_timer)
         self._transport.write(request)
-        while not self.has_head:
+        while not self._is_worth_waking:
             await self._wait()
+            if self._error is not None:
+                break  # of a short answer that broke off, too, what has come is given out
 
     async def _wait(self) -> None:
         """Until something has arrived. What came before a failure is still given out."""
@@ -100,6 +108,10 @@ class _Connection(asyncio.Protocol):
         error: Exception | None = self._error
         if error is not None and not self._chunks:
             raise error
+
+    @property
+    def _is_worth_waking(self) -> bool:
+        return self.has_head and (self.is_complete or not self._is_short)
 
     async def next_chunk(self) -> bytes:
         """What has arrived of the body since the last time; nothing when it is over."""
@@ -120,9 +132,6 @@ class _Connection(asyncio.Protocol):
         if not self._is_running:
             return
         self._is_running = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self.is_complete and self._keeps_alive and self.is_usable and self._error is None and not self._chunks:
             self._parser = None
             self._pool.give_back(self)
@@ -132,8 +141,14 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; a server that still works on the request sees its caller go."""
         self.is_usable = False
+        self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -146,8 +161,10 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     def _on_timer(self) -> None:
+        # Armed once for many exchanges: to take it back after each costs more than to look at the time here.
+        self._timer = None
         now = self._loop.time()
-        if self._timeout is None:
+        if self._timeout is None or not self._is_running:
             return
         if self._is_paused:
             self._deadline = now + self._timeout  # it is we who make the server wait
@@ -183,7 +200,7 @@ class _Connection(asyncio.Protocol):
             self._is_paused = True
             assert self._transport is not None
             self._transport.pause_reading()
-        if self.has_head or self._error is not None:
+        if self._is_worth_waking or self._error is not None:
             self._wake()
 
     def eof_received(self) -> bool:
@@ -191,6 +208,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_usable = False
+        self._stop_timer()
         self._pool.lost(self)
         if not self._is_running or self.is_complete or self._error is not None:
             return
@@ -220,7 +238,14 @@ class _Connection(asyncio.Protocol):
             return
         self.has_head = True
         self._keeps_alive = self._parser.should_keep_alive()
-        self._ends_with_connection = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
+        length = self.headers.get(b"content-length")
+        self._ends_with_connection = length is None and b"transfer-encoding" not in self.headers
+        self._is_short = (
+            length is not None
+            and length.isdigit()
+            and int(length) <= _SHORT_BYTES
+            and self.headers.get(b"content-type", b"").lower().startswith(b"application/json")
+        )
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
@@ -296,7 +321,7 @@ class Pool:
         self._is_closed = False
 
     async def request(self, origin: Origin, request: bytes, timeout: float | None) -> Response:
-        """Send ``request`` and wait for the head of its answer.
+        """Send ``request`` and wait for the head of its answer, or all of a short one.
 
         Raises ``ConnectFailed`` if nothing was sent, ``Broken``, ``BadAnswer`` or ``TimeoutError`` if it was.
         """

@@ -114,15 +114,11 @@ class Upstreams:
         """
         assert self._pool is not None, "start was not called"
         address = self._address(server.url)
-        lines = [
-            b"%s %s HTTP/1.1\r\nhost: %s\r\naccept-encoding: identity\r\n"
-            % (method.encode(), address.target, address.host)
-        ]
-        lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
-        lines.append(b"\r\n" if body is None else b"content-length: %d\r\n\r\n" % len(body))
-        if body is not None:
-            lines.append(body)
-        request = b"".join(lines)
+        told = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
+        length = b"" if body is None else b"content-length: %d\r\n" % len(body)
+        request = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%b\r\n%b" % (
+            method.encode(), address.target, address.host, told, length, body or b"",
+        )  # fmt: skip
         try:
             if not endless:
                 response = await self._pool.request(address.origin, request, server.timeout_seconds)
