@@ -12,6 +12,8 @@ import pytest
 from guard.world import CALL, FACTS, call, facts
 from watchfloor.guard import codec
 from watchfloor.guard.content import UNREADABLE_KEY
+from watchfloor.guard.provenance.trace import untraced
+from watchfloor.model.agents import ToolEffect
 from watchfloor.model.facts import Actor, AgentFacts, CanaryFacts, Facts, TokenFacts
 
 
@@ -33,6 +35,19 @@ def test_remembered_fragments_write_the_same_bytes() -> None:
     for known in (*some, *some):
         assert codec.dump_facts(known, fragments) == codec.dump_facts(known)
         assert codec.input_hash(CALL, known, "s", fragments) == codec.input_hash(CALL, known, "s")
+
+
+def test_what_is_remembered_of_a_call_is_written_for_that_call_alone() -> None:
+    fragments = codec.Fragments()
+    calls = [CALL, call(id="inv_02"), call(arguments={"to": "\ud800"}), CALL]
+    traces = [untraced(ToolEffect.READ, "strict"), None, untraced(ToolEffect.UNKNOWN, "balanced")]
+    for each in calls:
+        for trace in traces:
+            plain = codec.input_hash(each, FACTS, "s", None, trace)
+            assert codec.input_hash(each, FACTS, "s", fragments, trace) == plain
+            recorded = codec.dump_call(each, trace, fragments)
+            assert recorded == codec.dump_call(each, trace) == codec.dump_call(each, trace, fragments)
+            assert codec.load_trace(recorded) == trace
 
 
 def test_fragments_write_every_member_of_the_facts() -> None:

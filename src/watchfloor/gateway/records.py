@@ -133,7 +133,7 @@ class Recorder:
             "ConversationId": invocation.conversation_id,
             "AgentId": invocation.agent_id,
             "Kind": "invocation",
-            "Content": _content(invocation, verdict, trace),
+            "Content": _content(invocation, verdict, trace, fragments),
         }
         rows = ({"t": "AgentActivity", "r": row}, {"t": "AgentContent", "r": content})
         return b",".join([orjson.dumps(row) for row in rows])
@@ -260,9 +260,8 @@ def _describe_verdict(row: dict[str, Any], verdict: Verdict, decision_us: float)
         row["PolicyVersion"] = first.policy_version
 
 
-def _content(invocation: Invocation, verdict: Verdict, trace: Trace | None) -> str:
+def _content(invocation: Invocation, verdict: Verdict, trace: Trace | None, fragments: codec.Fragments | None) -> str:
     """The invocation as decided on."""
     if any(reason.code == "arguments_unreadable" for reason in verdict.reasons):
         return codec.dump_with_trace(invocation, trace).decode()
-    body = codec.canonical(invocation)
-    return (body if trace is None else body[:-1] + b',"trace":' + codec.dump_trace(trace) + b"}").decode()
+    return codec.dump_call(invocation, trace, fragments).decode()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -22,14 +22,20 @@ from watchfloor.model.agents import TokenMode
 from watchfloor.model.facts import Facts, Projected, TokenFacts
 from watchfloor.model.verdicts import Effect, Mode, Reason, Redaction, Severity, Signal, Verdict
 
+_T = TypeVar("_T")
+
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON: sorted keys, no space, UTF-8. The same value always gives the same bytes."""
     try:
-        return orjson.dumps(value, default=_default, option=orjson.OPT_SORT_KEYS)
+        return _sorted(value)
     except TypeError:
         # Half surrogate pairs and the like: legal in a Python string, not in UTF-8. Escaped they survive.
         return json.dumps(_plain(value), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _sorted(value: Any) -> bytes:
+    return orjson.dumps(value, default=_default, option=orjson.OPT_SORT_KEYS)
 
 
 def _default(value: Any) -> Any:
@@ -101,8 +107,22 @@ _LAST: Final = b',"alignment":null}'
 _FIRST: Final = b'{"alignment":null,'
 
 
-def dump_trace(trace: Trace) -> bytes:
-    """The trace as recorded and hashed. Without alignment it is what it was before there was such a thing."""
+def dump_call(invocation: Invocation, trace: Trace | None, fragments: Fragments | None = None) -> bytes:
+    """``dump_with_trace`` of an invocation that was examined; ``fragments`` only makes it faster."""
+    try:
+        body = _sorted(invocation) if fragments is None else fragments.once(invocation, _sorted)
+    except TypeError:  # written otherwise than it is hashed, so not remembered
+        body = canonical(invocation)
+    return body if trace is None else b'%b,"trace":%b}' % (body[:-1], dump_trace(trace, fragments))
+
+
+def dump_trace(trace: Trace, fragments: Fragments | None = None) -> bytes:
+    """The trace as recorded and hashed; ``fragments`` only makes it faster."""
+    return _trace(trace) if fragments is None else fragments.once(trace, _trace)
+
+
+def _trace(trace: Trace) -> bytes:
+    """Without alignment it is what it was before there was such a thing."""
     body = canonical(trace)
     if trace.alignment is not None:
         return body
@@ -120,18 +140,29 @@ def load_trace(record: bytes | str | Mapping[str, Any]) -> Trace | None:
 
 
 class Fragments:
-    """Remembers the JSON of facts that stay the same from call to call: agents, users, tools, bindings, tokens.
+    """Remembers the JSON of facts that stay the same from call to call: agents, users, tools, bindings, tokens; and of
+    the latest call what is written twice, once to be hashed and once for the record.
 
     A value is known by its identity and kept alive while it is remembered; it is immutable, so its JSON never changes.
     Bounded; forgetting costs time and changes nothing.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_latest")
 
     _MOST = 8_192
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Projected | None, orjson.Fragment]] = {}
+        self._latest: dict[type, tuple[Any, bytes]] = {}
+
+    def once(self, value: _T, write: Callable[[_T], bytes]) -> bytes:
+        """What ``write`` makes of ``value``; of the latest value of each type it is remembered."""
+        latest = self._latest.get(type(value))
+        if latest is not None and latest[0] is value:
+            return latest[1]
+        written = write(value)
+        self._latest[type(value)] = (value, written)
+        return written
 
     def of(self, value: Projected | None) -> orjson.Fragment:
         """The JSON of ``value``."""
@@ -155,8 +186,9 @@ def dump_facts(facts: Facts, fragments: Fragments | None = None) -> bytes:
     Where nothing was handed over, and where there are no canaries, they are what they were before there were such
     things.
     """
+    known = fragments or Fragments()
     try:
-        return orjson.dumps(_in_fragments(facts, fragments or Fragments()))
+        return known.once(facts, lambda facts: orjson.dumps(_in_fragments(facts, known)))
     except TypeError:
         return canonical(_in_plain(facts))
 
@@ -252,9 +284,9 @@ def input_hash(
     """SHA-256 over everything that a decision depends on; ``fragments`` only makes it faster."""
     try:
         digest = hashlib.sha256(b"[")
-        digest.update(orjson.dumps(invocation, default=_default, option=orjson.OPT_SORT_KEYS))
-        digest.update(b"," + dump_facts(facts, fragments) + b',"' + policy_set.encode() + b'"')
-        digest.update(b"]" if trace is None else b"," + dump_trace(trace) + b"]")
+        written = _sorted(invocation) if fragments is None else fragments.once(invocation, _sorted)
+        rest = b"]" if trace is None else b"," + dump_trace(trace, fragments) + b"]"
+        digest.update(b'%b,%b,"%b"%b' % (written, dump_facts(facts, fragments), policy_set.encode(), rest))
         return digest.hexdigest()
     except TypeError:
         values: list[Any] = [invocation, _in_plain(facts), policy_set]
