@@ -92,3 +92,13 @@ def test_set_without_policies_for_a_surface_says_so() -> None:
     body = policy()
     built = PolicySet.build([PolicyFacts(body["id"], 1, body)], Limits())
     assert built.on("result") is None
+
+
+def test_what_was_seen_is_hashed_where_it_goes_on_record_and_not_where_there_is_nothing_to_say() -> None:
+    context = Context(FACTS, policies(policy(id="calls")))
+    for value, says_something in (({"text": "An invoice."}, False), (RESULT, True)):
+        always = protect(Surface.RESULT, value, CALL, context)
+        other = protect(Surface.RESULT, value, CALL, context, is_always_recorded=False)
+        assert bool(always.verdict.signals) is says_something
+        assert other.verdict.input_hash == (always.verdict.input_hash if says_something else "")
+        assert (other.value, other.verdict.signals) == (always.value, always.verdict.signals)

@@ -104,7 +104,8 @@ class Results:
                 return self._withhold("state_stale")
             shadow = _shadow(value)
             started = time.perf_counter()
-            judged = self._watch.run(protect, Surface.RESULT, shadow, invocation, Context(facts, policies))
+            context = Context(facts, policies)
+            judged = self._watch.run(protect, Surface.RESULT, shadow, invocation, context, is_always_recorded=False)
             self._record(invocation, facts, judged, time.perf_counter() - started)
             if not judged.verdict.effect.lets_the_call_out:
                 return self._withhold(judged.verdict.reasons[0].code if judged.verdict.reasons else "internal_error")
@@ -163,7 +164,8 @@ class Results:
             room = [LOOKED_AT]
             value = _shadow(_shortened(said or [], room))
             started = time.perf_counter()
-            judged = self._watch.run(protect, Surface.RESULT, value, invocation, Context(facts, policies))
+            context = Context(facts, policies)
+            judged = self._watch.run(protect, Surface.RESULT, value, invocation, context, is_always_recorded=False)
             if said is None or room[0] <= 0:
                 signals = (*judged.verdict.signals, _NOT_SCANNED)
                 judged = judged._replace(verdict=replace(judged.verdict, signals=signals))

@@ -94,13 +94,13 @@ def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None, tr
         case.refuse("policy_error", "policies", detail={"because": "no policies are loaded"})
     for run in _RUN:
         run(case)
-    if not case.reasons:
-        return Verdict(Effect.ALLOW, Effect.ALLOW, (), case.signals, (), input_hash, known_policies.hash)
     return combine(case, input_hash)
 
 
 def combine(case: Case, input_hash: str) -> Verdict:
     """The strictest enforced reason wins and stands first; the others keep the order of the steps."""
+    if not case.reasons:
+        return Verdict(Effect.ALLOW, Effect.ALLOW, (), case.signals, (), input_hash, case.policies.hash)
     enforced = [reason for reason in case.reasons if reason.mode is Mode.ENFORCE]
     deciding = max(enforced, key=lambda reason: reason.effect.strictness, default=None)
     effect = deciding.effect if deciding is not None else Effect.ALLOW

@@ -36,11 +36,14 @@ class Protection(NamedTuple):
     value: Any
 
 
-def protect(surface: Surface, value: Any, invocation: Invocation, context: Context) -> Protection:
+def protect(
+    surface: Surface, value: Any, invocation: Invocation, context: Context, *, is_always_recorded: bool = True
+) -> Protection:
     """Judge ``value``, which came back for ``invocation``, and take out of it what policies want gone.
 
     Without a policy for the surface, signals are gathered and everything passes. Content that cannot be examined is
     blocked where an enforced policy looks at the surface. Redactions in the verdict have paths below ``content``.
+    Where it is not ``is_always_recorded``, a verdict with nothing to say has no hash of what it was based on.
     """
     policies = context.policies.on(surface.value) if context.policies is not None else None
     known = policies or _NO_POLICIES
@@ -50,7 +53,9 @@ def protect(surface: Surface, value: Any, invocation: Invocation, context: Conte
     except Unreadable as error:
         unreadable = str(error)
         content = examine({}, (), known.limits)
-    case = Case(dataclasses.replace(invocation, arguments=content.arguments), context.facts, known, content, "")
+    case = Case(invocation, context.facts, known, content, "")
+    if known is not _NO_POLICIES or is_always_recorded:
+        case.invocation = dataclasses.replace(invocation, arguments=content.arguments)
     if unreadable:
         is_minded = any(policy.surface == surface and policy.mode is Mode.ENFORCE for policy in known.policies)
         mode = Mode.ENFORCE if is_minded else Mode.AUDIT
@@ -66,7 +71,12 @@ def protect(surface: Surface, value: Any, invocation: Invocation, context: Conte
         )
         for reasons in judgement.matches(case).values():
             case.reasons += reasons
-    digest = codec.input_hash(case.invocation, context.facts, known.hash, known.fragments)
+    digest = ""
+    if is_always_recorded or case.signals or case.reasons:
+        seen = case.invocation
+        if seen is invocation:
+            seen = dataclasses.replace(invocation, arguments=content.arguments)
+        digest = codec.input_hash(seen, context.facts, known.hash, known.fragments)
     verdict = engine.combine(case, digest)
     if verdict.effect is Effect.REDACT:
         return Protection(verdict, redact.apply({_KEY: value}, verdict.redactions)[_KEY])
