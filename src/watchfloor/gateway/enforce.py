@@ -356,7 +356,9 @@ class Enforcer:
         now = self._now()
         invocation = self._invocation(request, presented.invocation_id if presented else new_id("inv"), now)
         if not invocation.user_turns and request.pseudo_effect is None:
-            invocation = dataclasses.replace(invocation, user_turns=self._said_before(invocation))
+            said = self._said_before(invocation)
+            if said:
+                invocation = dataclasses.replace(invocation, user_turns=said)
         judged = _Judged(invocation)
         judged.found = self._approvals.find(invocation, presented)
         pseudo = None

@@ -24,6 +24,7 @@ from watchfloor.model.errors import Unavailable
 _LENGTH: Final = Struct("<I")
 _NONCE: Final = 12
 _LARGEST: Final = 16 * 1024 * 1024
+_MOST_PATHS: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class ConversationFiles:
         self._directory, self._sealer, self._max_bytes = directory, Sealer(key), max_bytes
         # pathlib costs more than the calls to the system: paths are plain strings here.
         self._base = str(directory)
+        self._paths: dict[str, str] = {}
 
     def append(self, name: str, record: bytes) -> tuple[Place, Place]:
         """Add ``record`` to the conversation: where it begins and ends. Raises ``Unavailable``."""
@@ -158,8 +160,14 @@ class ConversationFiles:
                 continue  # another worker was faster
 
     def _path(self, name: str) -> str:
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        return f"{self._base}/{digest[:2]}/{digest[2:42]}.log"
+        path = self._paths.get(name)
+        if path is None:
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            path = f"{self._base}/{digest[:2]}/{digest[2:42]}.log"
+            if len(self._paths) >= _MOST_PATHS:
+                self._paths.clear()
+            self._paths[name] = path
+        return path
 
 
 def _aside(path: str) -> str:

@@ -276,6 +276,8 @@ class Conversation:
 
     def names(self, arguments: Mapping[str, Any]) -> bool:
         """Whether the user named what a call with these arguments reads: a file, a page, a record."""
+        if not self._turns:
+            return False
         for leaf in leaves(arguments):
             if leaf.path and leaf.value == leaf.path[-1]:
                 continue  # a key
