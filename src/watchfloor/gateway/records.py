@@ -28,6 +28,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MAX_NAME: Final = 200
 
 
+# Of members of enums, ``_value_`` is read here and not ``value``: the same, without two calls of functions each.
+
+
 def micros(at: datetime) -> int:
     """Unix microseconds, exactly."""
     return (at - _EPOCH) // _MICROSECOND
@@ -76,7 +79,7 @@ class Recorder:
         row["AgentId"] = invocation.agent_id
         row["ParentAgentId"] = invocation.parent_agent_id or ""
         row["UserId"] = invocation.user_id or ""
-        row["ActingMode"] = invocation.mode.acting_mode.value
+        row["ActingMode"] = invocation.mode.acting_mode._value_
         row["ServerId"] = invocation.server_id
         row["ToolName"] = _short(invocation.tool)
         if facts.agent is not None:
@@ -85,9 +88,9 @@ class Recorder:
         if facts.user is not None:
             row["AccountUpn"] = facts.user.upn
         if facts.binding is not None:
-            row["CredentialOwner"] = facts.binding.credential_owner.value
+            row["CredentialOwner"] = facts.binding.credential_owner._value_
         if facts.tool is not None:
-            row["ToolEffect"] = facts.tool.effect.value
+            row["ToolEffect"] = facts.tool.effect._value_
 
     def decision(
         self,
@@ -245,8 +248,8 @@ class Recorder:
 
 
 def _describe_verdict(row: dict[str, Any], verdict: Verdict, decision_us: float) -> None:
-    row["Verdict"] = verdict.effect.value
-    row["WouldBe"] = verdict.would_be.value
+    row["Verdict"] = verdict.effect._value_
+    row["WouldBe"] = verdict.would_be._value_
     row["Reasons"] = _json(verdict.reasons) if verdict.reasons else "[]"
     row["Signals"] = _json(verdict.signals) if verdict.signals else "[]"
     row["PolicySet"] = verdict.policy_set

@@ -123,8 +123,10 @@ def param_headers(
 
 def trace_id(headers: Headers, params: Any) -> str:
     """The W3C trace id of a request, or nothing: of the header, else of ``params._meta``, where MCP's SDKs put it."""
-    meta = params.get("_meta") if isinstance(params, Mapping) else None
-    in_body = meta.get("traceparent") if isinstance(meta, Mapping) else None
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    in_body = meta.get("traceparent") if isinstance(meta, dict) else None
     text = headers.text(b"traceparent") or (in_body if isinstance(in_body, str) else "")
+    if not text:
+        return ""
     match = _TRACEPARENT.fullmatch(text)
     return match[1] if match else ""

@@ -47,7 +47,7 @@ def leaves(value: Any, path: Path = (), depth: int = _DEPTH) -> Iterator[Leaf]:
         yield Leaf(path, str(value), LeafKind.FIELD)
     elif depth <= 0:
         yield Leaf(path, orjson.dumps(value, default=str).decode(), LeafKind.FREE)
-    elif isinstance(value, Mapping):
+    elif type(value) is dict or isinstance(value, Mapping):
         for key, item in value.items():
             # A key may be data as well, as in {"ann": {...}}; running text it may be just the same.
             yield Leaf((*path, str(key)), str(key), _kind(str(key)))

@@ -184,7 +184,7 @@ def _values(value: Any, path: tuple[str | int, ...], name: str) -> Iterator[tupl
         return
     elif isinstance(value, int | float):
         yield path, name, str(value)
-    elif isinstance(value, Mapping):
+    elif type(value) is dict or isinstance(value, Mapping):
         for key, item in value.items():
             inner = str(key)
             yield from _values(item, (*path, inner), inner if not name or role_of(inner) is not Role.ENTITY else name)
