@@ -156,8 +156,8 @@ def _seen(text: str) -> tuple[float, tuple[int, int]]:
 
 _LOW: Final = 0.5
 _MEDIUM: Final = 0.8
-ALERTED: Final = 0.9
-"""From here on a decision has the signal. On unseen ordinary traffic of agents 0.8 was too often; see the model card."""
+ALERTED: Final = 0.8
+"""From here on a decision has the signal: what one in a thousand of the ordinary texts held back exceeds."""
 _SHORT: Final = 2_000
 """Texts up to this length are remembered: a conversation's words come again with each of its calls."""
 
