@@ -144,6 +144,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("risk-agents", "Risk detections about agents bear Microsoft's names and are computed as things happen."),
     Claim("risk-graph", "Clients of Graph's identity protection API read risky users, risky agents and detections."),
     Claim("sign-in-events", "Every sign-in, token and refusal becomes a row, once, and no row holds a secret."),
+    Claim("idp-sync", "Who is disabled in a directory loses sessions here; a listing that breaks off or shrinks disables nobody."),
     Claim("what-if", "A policy is tried on the calls of past days before anybody publishes it."),
     Claim("manifest-idempotent", "Applying a manifest twice changes nothing the second time."),
     Claim("replay", "Replaying a recorded decision gives the same verdict."),

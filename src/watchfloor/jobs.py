@@ -25,16 +25,16 @@ from watchfloor.detection.kql_runner import KqlDetector
 from watchfloor.detection.publishing import publish_alerts as publish_changed_alerts
 from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
-from watchfloor.identity import keys
-from watchfloor.identity.connector import Connectors, NoConnectors
+from watchfloor.identity import directory, keys
+from watchfloor.identity.connector import Ability, Connectors, NoConnectors
 from watchfloor.identity.logons import BATCH as LOGONS_AT_ONCE
 from watchfloor.identity.logons import publish_logons
 from watchfloor.identity.providers import KeySets
-from watchfloor.model.errors import WatchfloorError
+from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
 from watchfloor.response import holds
 from watchfloor.response.hold_events import publish_hold_events
-from watchfloor.storage import people, risks
+from watchfloor.storage import identity_connectors, people, risks
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.compiler import catalogue
 from watchfloor.storage.control import SqlControlStore, utc_now
@@ -45,6 +45,8 @@ from watchfloor.storage.vault import Vault
 
 _log = logging.getLogger(__name__)
 
+_DIRECTORY_LEASE: Final = 900.0
+"""Seconds that reading one directory may take before another server believes that nobody does."""
 _MOST_ROUNDS: Final = 200
 """How many slices one run of detection works off before it lets others see that it is alive."""
 
@@ -207,6 +209,34 @@ def refresh_identity_keys(context: JobContext) -> None:
         context.key_sets.refresh_due()
 
 
+def sync_directories(context: JobContext) -> None:
+    """Bring what identity providers' directories list to our users, each whatever becomes of the others."""
+    lease = context.control.lease("directories", _DIRECTORY_LEASE)
+    if lease is None:
+        return
+    failed = []
+    try:
+        with context.control.read() as tx:
+            issuers = [found.issuer for found in identity_connectors.list_connectors(tx)]
+        for issuer in issuers:
+            try:
+                connector = context.connectors.find(issuer)
+                if (
+                    connector is not None
+                    and connector.kind != "embedded"
+                    and Ability.LIST_ACCOUNTS in connector.abilities
+                ):
+                    directory.sync(context.control, issuer, connector)
+            except WatchfloorError as error:
+                failed.append(f"{issuer}: {error}")
+            if not lease.renew():
+                return
+    finally:
+        lease.release()
+    if failed:
+        raise Unavailable("; ".join(failed))
+
+
 def drop_retired_keys(context: JobContext) -> None:
     """Make gateways forget signing keys whose time is over."""
     with context.control.read() as tx:
@@ -254,6 +284,7 @@ JOBS: Final = (
     Job(stream_events, 5),
     Job(fade_risks, 300),
     Job(refresh_identity_keys, 30),
+    Job(sync_directories, 600),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),
 )

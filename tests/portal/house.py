@@ -23,6 +23,7 @@ import yaml
 from fastapi.testclient import TestClient
 
 from detection.stores import Stores, open_stores
+from watchfloor.connectors.identity.registry import ConfiguredConnectors
 from watchfloor.content import policies as shipped_policies
 from watchfloor.gateway.holds import Hold
 from watchfloor.gateway.records import Recorder
@@ -284,7 +285,10 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
     with open_stores(directory, now=clock) as stores:
         vault = Vault.open(directory / "vault.key")
         log = SqliteLog(directory / "log.db", min_free_bytes=0)
-        jobs = Jobs(JobContext(stores.control, stores.events, stores.compiler, vault, log, now=clock))
+        connectors = ConfiguredConnectors(stores.control, vault)
+        jobs = Jobs(
+            JobContext(stores.control, stores.events, stores.compiler, vault, log, connectors=connectors, now=clock)
+        )
         deps = PortalDeps(
             control=stores.control,
             events=stores.events,
@@ -297,6 +301,7 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
             tokens=TokenService(
                 stores.control, vault, TokenSettings(issuer=f"{ORIGIN}/sts", gateway_url="http://127.0.0.1:7701")
             ),
+            connectors=connectors,
             now=clock,
             nudge=nudged.append,
             jobs=jobs.health,
@@ -305,4 +310,5 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
             yield House(stores, clock, deps, jobs, nudged, log, tokens)
         finally:
             deps.hunts.close()
+            connectors.close()
             log.close()

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hold": ("watchfloor.cli.hold:hold", "See held calls, and let them out or not."),
     "risk": ("watchfloor.cli.risk:risk", "See which users and agents are at risk, and say that they are not."),
     "apply": ("watchfloor.cli.apply:apply", "Create or update a company from a manifest."),
+    "idp": ("watchfloor.cli.idp:idp", "See and try the connectors of identity providers."),
     "kql": ("watchfloor.cli.kql:kql", "Run and check hunting queries."),
     "import": ("watchfloor.cli.import_:import_", "Make a manifest of other platforms' agent files."),
     "export": ("watchfloor.cli.export:export", "Write a table and period to a file: Parquet, JSON lines or OCSF."),

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from watchfloor.model.errors import Denied
 from watchfloor.model.people import RiskLevel
@@ -129,6 +129,15 @@ class Connectors(Protocol):
 
     def find(self, issuer: str) -> IdentityConnector | None:
         """The one for users of ``issuer``, or None: then nothing outside can be asked, and the saga says so."""
+        ...
+
+
+@runtime_checkable
+class RevokesTokens(Protocol):
+    """A connector that can end a single token that is at hand, too (RFC 7009)."""
+
+    def revoke_token(self, token: str) -> None:
+        """End an access or refresh token; one that is none is no error. Raises as the other calls."""
         ...
 
 

@@ -28,6 +28,7 @@ from watchfloor.portal import (
     health,
     holds,
     hunting,
+    identity_providers,
     incident_graph,
     incident_pages,
     incidents,
@@ -62,6 +63,7 @@ _ROUTERS: Final = (
     known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
     graph_cases.router, graph_risk.router, risk.router, incident_graph.router, blast_radius.router, sources.router,
     sightings.router, pipeline.router,
+    identity_providers.router,
     operators.router, setup.router, rules.router, rules.suppressing,
     pages.router, incident_pages.router, action_pages.router,
 )  # fmt: skip

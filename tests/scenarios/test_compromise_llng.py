@@ -1,0 +1,219 @@
+"""A user is found compromised, with a foreign identity provider: slapd and LemonLDAP::NG as Debian has them.
+
+Everything is real: the sign-in by a scripted browser, the exchange at our token service, the agent's calls through the
+gateway to a tool server that counts. What is asserted of the provider is read back there.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from connectors.identity.browser import Browser
+from connectors.identity.lemonldap import (
+    ADMIN,
+    ADMIN_PASSWORD,
+    BASE,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    PASSWORD,
+    PORTAL_KEY,
+    REDIRECT,
+    Lemonldap,
+    lemonldap_missing,
+    running_lemonldap,
+)
+from connectors.identity.machine import need
+from scenarios.company import AGENT_SECRET, Company, headers, rpc
+from watchfloor.connectors.identity.ldap import Layout, LdapConnector
+from watchfloor.connectors.identity.ldap_client import Server
+from watchfloor.connectors.identity.lemonldap import Portal
+from watchfloor.identity.connector import Account
+
+pytestmark = pytest.mark.slow
+
+NEW_PASSWORD = "Another-horse-2"
+MUST_CHANGE, CHANGED, WRONG = "25", "35", "5"
+"""The portal's own numbers for what it says."""
+
+
+def said(page: httpx.Response) -> list[str]:
+    """What the portal says on a page."""
+    return re.findall(r'trmsg="(\d+)"', page.text)
+
+
+@dataclass
+class Story:
+    """The company, and the provider that its users sign in at."""
+
+    company: Company
+    idp: Lemonldap
+
+    @property
+    def issuer(self) -> str:
+        return f"{self.idp.url}/"
+
+    def browser(self, scope: str = "openid email") -> Browser:
+        return Browser(self.issuer, CLIENT_ID, CLIENT_SECRET, REDIRECT, scope)
+
+    def page(self, browser: Browser, password: str) -> httpx.Response:
+        return browser.post(browser.authorize(f"{self.issuer}oauth2/authorize"), user="griffin", password=password)
+
+    def sign_in(self, browser: Browser, password: str) -> dict[str, Any]:
+        answer = self.page(browser, password)
+        code = browser.code_of(answer)
+        assert code, said(answer)
+        return browser.redeem(f"{self.issuer}oauth2/token", code)
+
+    def exchange(self, id_token: str) -> httpx.Response:
+        """What the agent's host does with a user's sign-in."""
+        secret = base64.b64encode(f"billing:{AGENT_SECRET}".encode()).decode()
+        return httpx.post(
+            f"{self.company.server}/sts/token",
+            data={
+                "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+                "subject_token": id_token,
+                "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
+                "resource": f"{self.company.gateway}/mcp/mail",
+            },
+            headers={"authorization": f"Basic {secret}"},
+            timeout=20,
+        )
+
+    def call(self, token: str) -> str:
+        """The agent uses a tool for the user: ``done``, or why not."""
+        answer = httpx.post(
+            f"{self.company.gateway}/mcp/mail",
+            json=rpc("lookup", {"key": "griffin"}),
+            headers=headers(token, "lookup"),
+            timeout=20,
+        ).json()
+        return str(answer["error"]["data"]["code"]) if "error" in answer else "done"
+
+    def connector(self) -> LdapConnector:
+        server = Server(self.idp.directory.url, ADMIN, ADMIN_PASSWORD, timeout=20)
+        layout = Layout(f"ou=people,{BASE}", f"ou=groups,{BASE}")
+        return LdapConnector(self.issuer, server, layout, Portal(self.idp.url, PORTAL_KEY, timeout=20))
+
+    def manifest(self) -> dict[str, Any]:
+        made = self.company.manifest()
+        made["identityProviders"] = [
+            {
+                "issuer": self.issuer,
+                "jwksUri": f"{self.idp.url}/oauth2/jwks",
+                "audience": CLIENT_ID,
+                "connector": {
+                    "ldap": {
+                        "url": self.idp.directory.url,
+                        "bindDn": ADMIN,
+                        "bindPassword": {"value": ADMIN_PASSWORD},
+                        "peopleBase": f"ou=people,{BASE}",
+                        "groupBase": f"ou=groups,{BASE}",
+                        "portal": self.idp.url,
+                        "portalKey": {"value": PORTAL_KEY},
+                    }
+                },
+            }
+        ]
+        return made
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Iterator[Story]:
+    need(lemonldap_missing(), "Install what .ci/packages lists.")
+    with running_lemonldap(tmp_path / "idp") as idp:
+        company = Company(tmp_path)
+        made = Story(company, idp)
+        try:
+            company.start()
+            company.apply(made.manifest())
+            yield made
+        finally:
+            company.close()
+
+
+@pytest.mark.claim("idp-connectors")
+def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(story: Story) -> None:
+    company, connector = story.company, story.connector()
+    griffin = Account(story.issuer, "griffin")
+    token_url, introspect_url = f"{story.issuer}oauth2/token", f"{story.issuer}oauth2/introspect"
+
+    # The thief signs in as Griffin, with an offline token for later, and has the agent work.
+    thief = story.browser("openid email offline_access")
+    stolen = story.sign_in(thief, PASSWORD)
+    exchanged = story.exchange(stolen["id_token"])
+    assert exchanged.status_code == 200, exchanged.text
+    gateway_token = exchanged.json()["access_token"]
+    assert story.call(gateway_token) == "done"
+    assert len(company.calls_at_the_tool()) == 1
+    assert connector.read_state(griffin).live_sessions == 2, "the session and the offline token"
+
+    # The product, configured with the connector, sees the same account.
+    tried = company.api(
+        "POST", "/api/identity-providers/test", json={"issuer": story.issuer, "account": "griffin"}, timeout=60
+    )
+    assert tried["ok"] and tried["state"]["live_sessions"] == 2, tried
+
+    # Confirmed compromised: from the acknowledgement on, no call is let through, whatever the provider does.
+    company.api("POST", "/api/users/griffin/revoke-sessions", json={"reason": "confirmed compromised"})
+    assert story.call(gateway_token) == "session_revoked"
+    assert len(company.calls_at_the_tool()) == 1
+    assert story.exchange(stolen["id_token"]).json()["error"] == "invalid_request"
+
+    # Then the provider: the evidence is what it says itself.
+    connector.require_password_reset(griffin)
+    state = connector.read_state(griffin)
+    assert state.must_reset_password and state.live_sessions == 0 and state.is_enabled
+    assert thief.token(token_url, grant_type="refresh_token", refresh_token=stolen["refresh_token"]).status_code == 400
+    assert thief.token(introspect_url, token=stolen["access_token"]).json() == {"active": False}
+    with_old_cookie = thief.authorize(f"{story.issuer}oauth2/authorize")
+    code = thief.code_of(with_old_cookie)
+    # A worker of the portal may still remember the session for some seconds; what it gives out is worth nothing.
+    if code is not None:
+        redeemed = thief.token(token_url, grant_type="authorization_code", code=code, redirect_uri=REDIRECT)
+        assert redeemed.status_code == 400
+
+    # Griffin signs in with the old password, and has to set another.
+    browser = story.browser()
+    page = story.page(browser, PASSWORD)
+    assert browser.code_of(page) is None and said(page) == [MUST_CHANGE]
+    page = browser.post(page, oldpassword=PASSWORD, newpassword=NEW_PASSWORD, confirmpassword=NEW_PASSWORD)
+    assert said(page) == [CHANGED]
+    state = connector.read_state(griffin)
+    assert state.must_reset_password is False and state.password_changed_at is not None
+    assert said(story.page(story.browser(), PASSWORD)) == [WRONG], "the old password is none any more"
+
+    # The new session works; the old one stays dead.
+    time.sleep(2)  # sign-ins of the very second of the revocation are refused
+    renewed = story.exchange(story.sign_in(story.browser(), NEW_PASSWORD)["id_token"])
+    assert renewed.status_code == 200, renewed.text
+    assert story.call(renewed.json()["access_token"]) == "done"
+    assert story.call(gateway_token) == "session_revoked"
+    assert story.exchange(stolen["id_token"]).json()["error"] == "invalid_request"
+    assert len(company.calls_at_the_tool()) == 2
+    connector.close()
+
+
+def test_an_account_that_is_disabled_in_the_directory_is_out_here_as_well(story: Story) -> None:
+    connector, griffin = story.connector(), Account(story.issuer, "griffin")
+    token = story.exchange(story.sign_in(story.browser(), PASSWORD)["id_token"]).json()["access_token"]
+    assert story.call(token) == "done"
+    story.company.api("POST", "/api/identity-providers/sync", json={"issuer": story.issuer})
+    connector.set_enabled(griffin, False)
+    deadline = time.monotonic() + 60
+    while (outcome := story.call(token)) == "done":
+        assert time.monotonic() < deadline, "the directory's word does not arrive"
+        story.company.api("POST", "/api/identity-providers/sync", json={"issuer": story.issuer})
+        time.sleep(0.5)
+    before = len(story.company.calls_at_the_tool())
+    assert {outcome, story.call(token)} <= {"user_disabled", "session_revoked"}
+    assert len(story.company.calls_at_the_tool()) == before
+    connector.close()
