@@ -6,7 +6,6 @@ gateway to a tool server that counts. What is asserted of the provider is read b
 
 from __future__ import annotations
 
-import base64
 import re
 import time
 from collections.abc import Iterator
@@ -32,7 +31,8 @@ from connectors.identity.lemonldap import (
     running_lemonldap,
 )
 from connectors.identity.machine import need
-from scenarios.company import AGENT_SECRET, Company, headers, rpc
+from scenarios.company import Company
+from scenarios.compromise import Story
 from watchfloor.connectors.identity.ldap import Layout, LdapConnector
 from watchfloor.connectors.identity.ldap_client import Server
 from watchfloor.connectors.identity.lemonldap import Portal
@@ -51,15 +51,10 @@ def said(page: httpx.Response) -> list[str]:
 
 
 @dataclass
-class Story:
-    """The company, and the provider that its users sign in at."""
+class AtLemonldap(Story):
+    """The provider that they sign in at."""
 
-    company: Company
     idp: Lemonldap
-
-    @property
-    def issuer(self) -> str:
-        return f"{self.idp.url}/"
 
     def browser(self, scope: str = "openid email") -> Browser:
         return Browser(self.issuer, CLIENT_ID, CLIENT_SECRET, REDIRECT, scope)
@@ -73,75 +68,41 @@ class Story:
         assert code, said(answer)
         return browser.redeem(f"{self.issuer}oauth2/token", code)
 
-    def exchange(self, id_token: str) -> httpx.Response:
-        """What the agent's host does with a user's sign-in."""
-        secret = base64.b64encode(f"billing:{AGENT_SECRET}".encode()).decode()
-        return httpx.post(
-            f"{self.company.server}/sts/token",
-            data={
-                "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-                "subject_token": id_token,
-                "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
-                "resource": f"{self.company.gateway}/mcp/mail",
-            },
-            headers={"authorization": f"Basic {secret}"},
-            timeout=20,
-        )
-
-    def call(self, token: str) -> str:
-        """The agent uses a tool for the user: ``done``, or why not."""
-        answer = httpx.post(
-            f"{self.company.gateway}/mcp/mail",
-            json=rpc("lookup", {"key": "griffin"}),
-            headers=headers(token, "lookup"),
-            timeout=20,
-        ).json()
-        return str(answer["error"]["data"]["code"]) if "error" in answer else "done"
-
     def connector(self) -> LdapConnector:
         server = Server(self.idp.directory.url, ADMIN, ADMIN_PASSWORD, timeout=20)
         layout = Layout(f"ou=people,{BASE}", f"ou=groups,{BASE}")
         return LdapConnector(self.issuer, server, layout, Portal(self.idp.url, PORTAL_KEY, timeout=20))
 
-    def manifest(self) -> dict[str, Any]:
-        made = self.company.manifest()
-        made["identityProviders"] = [
-            {
-                "issuer": self.issuer,
-                "jwksUri": f"{self.idp.url}/oauth2/jwks",
-                "audience": CLIENT_ID,
-                "connector": {
-                    "ldap": {
-                        "url": self.idp.directory.url,
-                        "bindDn": ADMIN,
-                        "bindPassword": {"value": ADMIN_PASSWORD},
-                        "peopleBase": f"ou=people,{BASE}",
-                        "groupBase": f"ou=groups,{BASE}",
-                        "portal": self.idp.url,
-                        "portalKey": {"value": PORTAL_KEY},
-                    }
-                },
+    def settings(self) -> dict[str, Any]:
+        return {
+            "ldap": {
+                "url": self.idp.directory.url,
+                "bindDn": ADMIN,
+                "bindPassword": {"value": ADMIN_PASSWORD},
+                "peopleBase": f"ou=people,{BASE}",
+                "groupBase": f"ou=groups,{BASE}",
+                "portal": self.idp.url,
+                "portalKey": {"value": PORTAL_KEY},
             }
-        ]
-        return made
+        }
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Iterator[Story]:
+def story(tmp_path: Path) -> Iterator[AtLemonldap]:
     need(lemonldap_missing(), "Install what .ci/packages lists.")
     with running_lemonldap(tmp_path / "idp") as idp:
         company = Company(tmp_path)
-        made = Story(company, idp)
+        made = AtLemonldap(company, f"{idp.url}/", idp)
         try:
             company.start()
-            company.apply(made.manifest())
+            made.apply(f"{idp.url}/oauth2/jwks", CLIENT_ID, made.settings())
             yield made
         finally:
             company.close()
 
 
 @pytest.mark.claim("idp-connectors")
-def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(story: Story) -> None:
+def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(story: AtLemonldap) -> None:
     company, connector = story.company, story.connector()
     griffin = Account(story.issuer, "griffin")
     token_url, introspect_url = f"{story.issuer}oauth2/token", f"{story.issuer}oauth2/introspect"
@@ -149,9 +110,7 @@ def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(stor
     # The thief signs in as Griffin, with an offline token for later, and has the agent work.
     thief = story.browser("openid email offline_access")
     stolen = story.sign_in(thief, PASSWORD)
-    exchanged = story.exchange(stolen["id_token"])
-    assert exchanged.status_code == 200, exchanged.text
-    gateway_token = exchanged.json()["access_token"]
+    gateway_token = story.gateway_token(stolen["id_token"])
     assert story.call(gateway_token) == "done"
     assert len(company.calls_at_the_tool()) == 1
     assert connector.read_state(griffin).live_sessions == 2, "the session and the offline token"
@@ -163,7 +122,7 @@ def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(stor
     assert tried["ok"] and tried["state"]["live_sessions"] == 2, tried
 
     # Confirmed compromised: from the acknowledgement on, no call is let through, whatever the provider does.
-    company.api("POST", "/api/users/griffin/revoke-sessions", json={"reason": "confirmed compromised"})
+    story.confirm_compromised()
     assert story.call(gateway_token) == "session_revoked"
     assert len(company.calls_at_the_tool()) == 1
     assert story.exchange(stolen["id_token"]).json()["error"] == "invalid_request"
@@ -193,18 +152,16 @@ def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(stor
 
     # The new session works; the old one stays dead.
     time.sleep(2)  # sign-ins of the very second of the revocation are refused
-    renewed = story.exchange(story.sign_in(story.browser(), NEW_PASSWORD)["id_token"])
-    assert renewed.status_code == 200, renewed.text
-    assert story.call(renewed.json()["access_token"]) == "done"
+    assert story.call(story.gateway_token(story.sign_in(story.browser(), NEW_PASSWORD)["id_token"])) == "done"
     assert story.call(gateway_token) == "session_revoked"
     assert story.exchange(stolen["id_token"]).json()["error"] == "invalid_request"
     assert len(company.calls_at_the_tool()) == 2
     connector.close()
 
 
-def test_an_account_that_is_disabled_in_the_directory_is_out_here_as_well(story: Story) -> None:
+def test_an_account_that_is_disabled_in_the_directory_is_out_here_as_well(story: AtLemonldap) -> None:
     connector, griffin = story.connector(), Account(story.issuer, "griffin")
-    token = story.exchange(story.sign_in(story.browser(), PASSWORD)["id_token"]).json()["access_token"]
+    token = story.gateway_token(story.sign_in(story.browser(), PASSWORD)["id_token"])
     assert story.call(token) == "done"
     story.company.api("POST", "/api/identity-providers/sync", json={"issuer": story.issuer})
     connector.set_enabled(griffin, False)

@@ -107,7 +107,8 @@ REQUIRE_NONCE = false
 """)
         (key,) = self.commands(("jwk", "create", "rsa"))
         with (self.folder / "canaille.toml").open("a") as file:
-            file.write(f"ACTIVE_JWKS = [{_toml(json.loads(key))}]\n")
+            made = json.loads(key) | {"alg": "RS256"}  # it would sign with RS512 else
+            file.write(f"ACTIVE_JWKS = [{_toml(made)}]\n")
         people = [
             (
                 "create", "user", "--user-name", user, "--password", PASSWORD, "--emails", f"{user}@zava.example",
