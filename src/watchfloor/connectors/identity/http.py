@@ -150,7 +150,8 @@ class Api:
                         raise Unavailable(f"{self.name} takes longer than {self.timeout:g} s to answer.")
         except httpx.TimeoutException as error:
             raise Unavailable(f"{self.name} does not answer within {self.timeout:g} s.", retry_after=5.0) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
+            # RuntimeError: closed meanwhile, as the connector's settings have changed.
             raise Unavailable(f"{self.name} cannot be reached: {error or type(error).__name__}.") from error
         return Answer(response.status_code, self._decoded(raw, response.status_code), response.headers)
 

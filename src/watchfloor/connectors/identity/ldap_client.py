@@ -102,6 +102,10 @@ class Connection:
                 connection._secure(host)
             connection._check(connection._ask(wire.bind, server.bind_dn, server.bind_password), "signing in")
             yield connection
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectorRefused(
+                f"{server.url} shows a certificate that nobody vouches for: {error.verify_message}. Set ca."
+            ) from error
         except OSError as error:
             raise Unavailable(f"{server.url} broke off: {error.strerror or error}.") from error
         except wire.BadMessage as error:
