@@ -115,10 +115,11 @@ def make_key(folder: Path) -> Key:
     return Key(private, RSAKey.import_key(made.public_key()), (folder / "connector.pem").read_text())
 
 
-def entra(server_url: str, key: Key, *, private: str = "", **options: object) -> EntraConnector:
-    """The adapter on a recorded Entra."""
+def entra(server: recorded.Entra, key: Key, *, url: str = "", private: str = "", **options: object) -> EntraConnector:
+    """The adapter on a recorded Entra, or where it looks for it instead."""
+    server_url = url or server.url
     tenant = Tenant(
-        recorded.Entra.tenant,
+        server.tenant,
         recorded.CLIENT,
         key.certificate,
         private or key.private,
@@ -135,12 +136,12 @@ def _entra(folder: Path) -> Iterator[Case]:
     server = recorded.Entra(key.public)
     with server.serving():
         yield Case(
-            entra(server.url, key),
+            entra(server, key),
             Account(ISSUER, recorded.GRIFFIN),
             Account(ISSUER, "55555555-5555-4555-8555-555555555555"),
             (key.private,),
-            lambda: entra(server.url, key, private=other.private),
-            lambda: entra(f"http://127.0.0.1:{free_port()}", key),
+            lambda: entra(server, key, private=other.private),
+            lambda: entra(server, key, url=f"http://127.0.0.1:{free_port()}"),
         )
 
 

@@ -203,13 +203,12 @@ def _in_pages(asked: Asked, found: list[Any], start: int, count: int) -> tuple[l
 
 
 class Entra(Recorded):
-    """Graph v1.0 with identity protection; pages of two."""
-
-    tenant = "99999999-9999-4999-8999-999999999999"
-    token_path = f"/{tenant}/oauth2/v2.0/token"
+    """Graph v1.0 with identity protection; pages of two. Each is a tenant of its own, with a limit of its own."""
 
     def __init__(self, key: RSAKey) -> None:
         super().__init__(key)
+        self.tenant = str(uuid.uuid4())
+        self.token_path = f"/{self.tenant}/oauth2/v2.0/token"
         self.users: dict[str, dict[str, Any]] = {}
         for oid, name, title, manager in (
             (GRIFFIN, "Griffin Lewis", "Clerk", MONA),

@@ -14,8 +14,13 @@ from watchfloor.identity.connector import Ability, Account, AccountState, Connec
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.model.people import RiskLevel
 
+REAL = ("ldap", "scim")
+"""Providers that are real, and take their time to start."""
 
-@pytest.fixture(scope="module", params=CASES)
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow if name in REAL else ()) for name in CASES]
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """A connector; its provider runs as long as the module's tests for it do."""
     folder: Path = tmp_path_factory.mktemp(request.param)

@@ -28,6 +28,8 @@ from watchfloor.connectors.identity.lemonldap import Portal
 from watchfloor.identity.connector import Ability, Account, ConnectorRefused
 from watchfloor.model.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 ISSUER = "https://auth.zava.example"
 LAYOUT = Layout(f"ou=people,{BASE}", f"ou=groups,{BASE}")
 

@@ -34,17 +34,16 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Key:
 
 @pytest.fixture
 def graph(key: Key) -> Iterator[Entra]:
-    """Entra. Each test has a tenant that was not asked within the last second."""
+    """Entra."""
     server = Entra(key.public)
     with server.serving():
-        time.sleep(1.0)  # the bucket is one for the tenant and the process, on purpose
         yield server
 
 
 @pytest.fixture
 def connector(graph: Entra, key: Key) -> Iterator[EntraConnector]:
     """On it."""
-    made = entra(graph.url, key)
+    made = entra(graph, key)
     yield made
     made.close()
 
@@ -65,7 +64,7 @@ def realm() -> Iterator[tuple[Keycloak, KeycloakConnector]]:
 def test_identity_protection_is_asked_once_a_second_at_most_whoever_asks(
     graph: Entra, connector: EntraConnector, key: Key
 ) -> None:
-    other = entra(graph.url, key)
+    other = entra(graph, key)
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(c.read_state, GRIFFIN_THERE) for c in (connector, other, connector, other)]:
             done.result()
@@ -197,7 +196,7 @@ def test_a_forced_reset_asks_for_a_second_factor_or_leaves_a_password_that_nobod
         "forceChangePasswordNextSignIn": True,
         "forceChangePasswordNextSignInWithMfa": True,
     }
-    random = entra(graph.url, key, reset="random")
+    random = entra(graph, key, reset="random")
     said = random.require_password_reset(GRIFFIN_THERE)
     password = graph.users[GRIFFIN]["passwordProfile"]["password"]
     assert len(password) >= 32 and password not in repr(said)
@@ -220,7 +219,7 @@ def test_a_risk_that_a_provider_has_no_word_for_is_refused(connector: EntraConne
 
 
 def test_without_identity_protection_nothing_of_it_is_asked(graph: Entra, key: Key) -> None:
-    plain = entra(graph.url, key, protection=False)
+    plain = entra(graph, key, protection=False)
     assert plain.read_state(GRIFFIN_THERE).risk is None
     with pytest.raises(ConnectorRefused):
         plain.set_risk(GRIFFIN_THERE, RiskLevel.HIGH)
