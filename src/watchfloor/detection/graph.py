@@ -73,16 +73,18 @@ class Tally:
     first: datetime | None = None
     last: datetime | None = None
 
-    def __add__(self, other: Tally) -> Tally:
-        firsts = [t for t in (self.first, other.first) if t is not None]
-        lasts = [t for t in (self.last, other.last) if t is not None]
-        return Tally(
-            self.count + other.count,
-            self.blocked + other.blocked,
-            self.let_out + other.let_out,
-            min(firsts, default=None),
-            max(lasts, default=None),
-        )
+
+def total(tallies: Sequence[Tally]) -> Tally:
+    """All of them together."""
+    if len(tallies) == 1:
+        return tallies[0]
+    return Tally(
+        sum([t.count for t in tallies]),
+        sum([t.blocked for t in tallies]),
+        sum([t.let_out for t in tallies]),
+        min([t.first for t in tallies if t.first is not None], default=None),
+        max([t.last for t in tallies if t.last is not None], default=None),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,21 +275,17 @@ def read_events(alerts: Iterable[Alert]) -> dict[str, list[Event]]:
 
 def histogram(events: Mapping[str, Sequence[Event]], buckets: int = BUCKETS) -> list[Bucket]:
     """Events over time, each once, in equal spans from the first to the last; no events, no buckets."""
-    found = sorted({e.id: e for some in events.values() for e in some}.values(), key=lambda e: (e.at, e.id))
+    found = {e.id: e for some in events.values() for e in some}.values()
     if not found:
         return []
-    start = found[0].at.replace(microsecond=0)
-    span = found[-1].at - start
+    times = [e.at for e in found]
+    start = min(times).replace(microsecond=0)
     # Whole seconds, and one more than fits: the last event lies in the last bucket, not behind it.
-    width = max(1, -(-(int(span.total_seconds()) + 1) // buckets))
-    tallies: dict[int, Tally] = {}
+    width = timedelta(seconds=max(1, -(-(int((max(times) - start).total_seconds()) + 1) // buckets)))
+    places: dict[int, list[Event]] = {}
     for event in found:
-        place = int((event.at - start).total_seconds()) // width
-        tallies[place] = tallies.get(place, Tally()) + event.tally
-    return [
-        Bucket(start + timedelta(seconds=place * width), tallies.get(place, Tally()))
-        for place in range(max(tallies) + 1)
-    ]
+        places.setdefault((event.at - start) // width, []).append(event)
+    return [Bucket(start + place * width, _tally(places.get(place, ()))) for place in range(max(places) + 1)]
 
 
 def build(
@@ -317,34 +315,13 @@ def build(
     return draft.finish()
 
 
-class _Count:
-    """A tally that grows."""
-
-    __slots__ = ("blocked", "count", "first", "last", "let_out")
-
-    def __init__(self) -> None:
-        self.count = self.blocked = self.let_out = 0
-        self.first: datetime | None = None
-        self.last: datetime | None = None
-
-    def add(self, tally: Tally) -> None:
-        self.count += tally.count
-        self.blocked += tally.blocked
-        self.let_out += tally.let_out
-        if tally.first is not None and (self.first is None or tally.first < self.first):
-            self.first = tally.first
-        if tally.last is not None and (self.last is None or tally.last > self.last):
-            self.last = tally.last
-
-    def finish(self) -> Tally:
-        return Tally(self.count, self.blocked, self.let_out, self.first, self.last)
-
-
 def _tally(events: Sequence[Event]) -> Tally:
+    if len(events) == 1:
+        return events[0].tally
     if not events:
         return Tally()
     times = [e.at for e in events]
-    stopped, let_out = sum(e.stopped for e in events), sum(e.let_out for e in events)
+    stopped, let_out = sum([e.stopped for e in events]), sum([e.let_out for e in events])
     return Tally(len(events), stopped, let_out, min(times), max(times))
 
 
@@ -352,40 +329,51 @@ class _Thing:
     """A node, or an edge, as it is put together."""
 
     __slots__ = (
+        "alert",
         "alerts",
         "entity",
         "events",
+        "gravity",
         "is_context",
         "key",
         "kind",
         "label",
         "on_path",
-        "role",
         "severity",
-        "total",
+        "tallies",
     )
 
-    def __init__(self, key: str = "", kind: NodeKind = NodeKind.ALERT, entity: str = "", label: str = "") -> None:
+    def __init__(
+        self, key: str = "", kind: NodeKind = NodeKind.ALERT, entity: str = "", label: str = "", on_path: bool = False
+    ) -> None:
         self.key, self.kind, self.entity, self.label = key, kind, entity, label
-        self.is_context = self.on_path = False
-        self.role: EntityRole | None = None
+        self.is_context, self.on_path = False, on_path
+        self.gravity = 0
+        """Its place among ``_GRAVITY``."""
         self.severity: Severity | None = None
-        self.alerts: set[str] = set()
+        self.alert: str = ""
+        """The alert that it was found to be involved in last."""
+        self.alerts = 0
         self.events: list[Event] = []
-        self.total = _Count()
+        self.tallies: list[Tally] = []
+        """What is counted beside the events."""
 
     def finish(self) -> Tally:
         """Everything that was counted."""
-        self.total.add(_tally(self.events))
-        return self.total.finish()
+        if not self.tallies:
+            return _tally(self.events)
+        return total([*self.tallies, _tally(self.events)] if self.events else self.tallies)
 
     def involve(self, alert: Alert, role: EntityRole | None, on_path: bool) -> None:
-        """It plays a part in the alert."""
-        self.on_path = self.on_path or on_path
-        if role and (self.role is None or _GRAVITY.index(role) > _GRAVITY.index(self.role)):
-            self.role = role
-        if alert.id not in self.alerts:
-            self.alerts.add(alert.id)
+        """It plays a part in the alert. Alerts come one after the other, each with everything that it involves."""
+        if on_path:
+            self.on_path = True
+        gravity = _GRAVITY[role]
+        if gravity > self.gravity:
+            self.gravity = gravity
+        if alert.id != self.alert:
+            self.alert = alert.id
+            self.alerts += 1
             if self.severity is None or _RANKS[alert.draft.severity] > _RANKS[self.severity]:
                 self.severity = alert.draft.severity
 
@@ -396,26 +384,28 @@ class _Draft:
     def __init__(self, around: Surroundings) -> None:
         self.around = around
         self.nodes: dict[str, _Thing] = {}
-        self.things: dict[tuple[NodeKind, str], _Thing] = {}
+        self.things: dict[NodeKind, dict[str, _Thing]] = {kind: {} for kind in NodeKind}
+        self.named = tuple(self.things[kind] for kind, _ in _NAMED)
         self.edges: dict[tuple[str, Relation, str], _Thing] = {}
-        self.ways: dict[tuple[str, tuple[str, ...]], list[Event]] = {}
+        self.ways: dict[tuple[str, ...], list[Event]] = {}
         self.counted: set[str] = set()
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 
     def thing(self, kind: NodeKind, id_: str, label: str = "") -> _Thing:
         """The node of this kind and id; a new one gets the label."""
-        known = self.things.get((kind, id_))
+        known = self.things[kind].get(id_)
         if known is None:
             key = node_id(kind, id_)
             known = _Thing(key, kind, id_, clean(self._label(kind, id_, label)))
-            self.things[kind, id_] = self.nodes[key] = known
+            self.things[kind][id_] = self.nodes[key] = known
         return known
 
-    def node(self, kind: NodeKind, id_: str, label: str = "", *, is_context: bool = False) -> str:
-        is_known = (kind, id_) in self.things
+    def context(self, kind: NodeKind, id_: str, label: str = "") -> str:
+        """The key of the node of this kind and id, of which no alert needs to speak."""
+        is_known = id_ in self.things[kind]
         thing = self.thing(kind, id_, label)
-        thing.is_context = is_context and (thing.is_context or not is_known)
+        thing.is_context = thing.is_context or not is_known
         return thing.key
 
     def _label(self, kind: NodeKind, id_: str, label: str) -> str:
@@ -434,8 +424,9 @@ class _Draft:
         key = (source, relation, target)
         known = self.edges.get(key)
         if known is None:
-            known = self.edges[key] = _Thing()
-        known.on_path = known.on_path or on_path
+            known = self.edges[key] = _Thing(on_path=on_path)
+        elif on_path:
+            known.on_path = True
         return known
 
     # -- alerts ---------------------------------------------------------------------------------------------------
@@ -443,67 +434,67 @@ class _Draft:
     def add_alert(self, alert: Alert, events: Sequence[Event], is_grave: bool, *, whole: bool) -> None:
         """``whole``: with all of its entities, and not only with those of ``events``."""
         entities = {(e.kind, e.id): e for e in merged_entities(alert.draft.entities)}
-        card = self.node(NodeKind.ALERT, alert.id, alert.draft.title)
+        card = self.thing(NodeKind.ALERT, alert.id, alert.draft.title)
         count = int(alert.draft.detail.get("count", len(events)))
         stopped = int(alert.draft.detail.get("stopped", 0))
         own = Tally(count, min(stopped, count), 0, alert.draft.first_activity, alert.draft.last_activity)
-        for tally in [own] if whole else [e.tally for e in events]:
-            self.nodes[card].total.add(tally)
-        self.nodes[card].involve(alert, None, is_grave)
+        if whole:
+            card.tallies.append(own)
+        else:
+            card.events.extend(events)
+        card.involve(alert, None, is_grave)
         for event in events:
-            self._add_event(alert, card, event, entities, is_grave)
+            self._add_event(alert, card.key, event, entities, is_grave)
         if not whole:
             return
         for entity in entities.values():
-            key = self.node(_KINDS[entity.kind], entity.id, entity.name)
-            self.nodes[key].involve(alert, entity.role, is_grave)
+            thing = self.thing(_KINDS[entity.kind], entity.id, entity.name)
+            thing.involve(alert, entity.role, is_grave)
             if entity.kind is EntityKind.TOOL and "/" in entity.id:
-                server = self.node(NodeKind.SERVER, entity.id.partition("/")[0])
-                self.edge(server, Relation.HOSTS, key)
+                server = self.thing(NodeKind.SERVER, entity.id.partition("/")[0])
+                self.edge(server.key, Relation.HOSTS, thing.key)
         if not events:
-            self._relate(card, list(entities.values()), own, is_grave)
+            self._relate(card.key, list(entities.values()), own, is_grave)
 
     def _add_event(
         self, alert: Alert, card: str, event: Event, entities: Mapping[tuple[EntityKind, str], Entity], is_grave: bool
     ) -> None:
         is_new = event.id not in self.counted  # an event of several alerts is one event
         self.counted.add(event.id)
-        found: dict[NodeKind, _Thing] = {}
-        for kind, entity_kind, id_ in (
-            (NodeKind.ADDRESS, EntityKind.ADDRESS, event.address),
-            (NodeKind.SESSION, EntityKind.SESSION, event.session),
-            (NodeKind.USER, EntityKind.USER, event.user),
-            (NodeKind.AGENT, EntityKind.AGENT, event.agent),
-            (NodeKind.TOOL, EntityKind.TOOL, f"{event.server}/{event.tool}" if event.tool else ""),
-            (NodeKind.SERVER, EntityKind.SERVER, event.server),
-        ):
-            if id_:
-                thing = self.things.get((kind, id_))
-                if thing is None or alert.id not in thing.alerts:
-                    entity = entities.get((entity_kind, id_))
-                    thing = self.thing(kind, id_, entity.name if entity else "")
-                    thing.involve(alert, entity.role if entity else None, is_grave)
-                if is_new:
-                    thing.events.append(event)
-                found[kind] = thing
-        for source, relation, target in _STEPS:
-            if source in found and target in found:
+        tool = f"{event.server}/{event.tool}" if event.tool else ""
+        ids = (event.address, event.session, event.user, event.agent, tool, event.server)
+        found: list[_Thing | None] = []
+        for (kind, entity_kind), known, id_ in zip(_NAMED, self.named, ids, strict=True):
+            if not id_:
+                found.append(None)
+                continue
+            thing = known.get(id_)
+            if thing is None or thing.alert != alert.id:
+                entity = entities.get((entity_kind, id_))
+                thing = thing or self.thing(kind, id_, entity.name if entity else "")
+                thing.involve(alert, entity.role if entity else None, is_grave)
+            if is_new:
+                thing.events.append(event)
+            found.append(thing)
+        for one, relation, other in _SEEN_STEPS:
+            source, target = found[one], found[other]
+            if source is not None and target is not None:
                 # Who called from where is part of the way; that a server hosts a tool is not.
-                on_path = is_grave and relation is not Relation.HOSTS
-                edge = self.edge(found[source].key, relation, found[target].key, on_path)
+                edge = self.edge(source.key, relation, target.key, is_grave and relation is not Relation.HOSTS)
                 if is_new:
                     edge.events.append(event)
-        if NodeKind.USER not in found and NodeKind.AGENT in found and NodeKind.ADDRESS in found:
-            agent, address = found[NodeKind.AGENT].key, found[NodeKind.ADDRESS].key
-            edge = self.edge(agent, Relation.CALLED_FROM, address, is_grave)
+        of_address, _, of_user, of_agent, of_tool, of_server = found
+        if of_user is None and of_agent is not None and of_address is not None:
+            edge = self.edge(of_agent.key, Relation.CALLED_FROM, of_address.key, is_grave)
             if is_new:
                 edge.events.append(event)
-        touched = next((found[k].key for k in _RAISING if k in found), None)
-        if touched:
-            self.edge(touched, Relation.RAISED, card, is_grave).events.append(event)
+        # What the alert hangs on, as ``_RAISING`` says.
+        touched = of_tool or of_agent or of_server or of_user
+        if touched is not None:
+            self.edge(touched.key, Relation.RAISED, card, is_grave).events.append(event)
         if is_grave:
-            way = (*(found[k].key for k in _WAY if k in found), card)
-            self.ways.setdefault((alert.id, way), []).append(event)
+            way = (*[t.key for t in (of_address, of_user, of_agent, of_tool) if t is not None], card)
+            self.ways.setdefault(way, []).append(event)
 
     def _relate(self, card: str, entities: Sequence[Entity], own: Tally, is_grave: bool) -> None:
         """Relations of an alert of which no event is shown: only those that can be meant in one way."""
@@ -518,58 +509,59 @@ class _Draft:
                 for other in targets:
                     edge = self.edge(one, relation, other, is_grave)
                     if len(sources) == len(targets) == 1:
-                        edge.total.add(own)
+                        edge.tallies.append(own)
         raising = next((of[k] for k in _RAISING if k in of), [])
         for one in raising:
             edge = self.edge(one, Relation.RAISED, card, is_grave)
             if len(raising) == 1:
-                edge.total.add(own)
+                edge.tallies.append(own)
 
     # -- what stands around ---------------------------------------------------------------------------------------
 
     def add_context(self, window: Window) -> None:
         """What the registry and the activity say of the agents that alerts are about."""
-        involved = sorted(n.entity for n in self.nodes.values() if n.kind is NodeKind.AGENT)
+        involved = sorted(self.things[NodeKind.AGENT])
         for seen in self.around.hand_overs:
             first, last = seen.tally.first, seen.tally.last
             if seen.source not in involved or (first and last and not window.touches(first, last)):
                 continue
-            target = self.node(NodeKind.AGENT, seen.target, seen.target_name, is_context=True)
+            target = self.context(NodeKind.AGENT, seen.target, seen.target_name)
             source = node_id(NodeKind.AGENT, seen.source)
-            self.edge(source, Relation.HANDS_OVER, target).total.add(seen.tally)
+            self.edge(source, Relation.HANDS_OVER, target).tallies.append(seen.tally)
         for agent_id in involved:
             card = self.around.agents.get(agent_id)
             if card is None:
                 continue
             source = node_id(NodeKind.AGENT, agent_id)
             for other in card.connected:
-                self.edge(source, Relation.HANDS_OVER, self.node(NodeKind.AGENT, other, is_context=True))
+                self.edge(source, Relation.HANDS_OVER, self.context(NodeKind.AGENT, other))
             for name in card.children:
-                child = self.node(NodeKind.CHILD_AGENT, f"{agent_id}/{name}", name, is_context=True)
+                child = self.context(NodeKind.CHILD_AGENT, f"{agent_id}/{name}", name)
                 self.edge(source, Relation.HAS_CHILD, child)
             for person in card.credentials_of:
-                self.edge(source, Relation.HOLDS_CREDENTIAL, self.node(NodeKind.USER, person, is_context=True))
+                self.edge(source, Relation.HOLDS_CREDENTIAL, self.context(NodeKind.USER, person))
 
     def finish(self) -> Graph:
         nodes = {}
         for key in sorted(self.nodes):
             n = self.nodes[key]
             nodes[key] = Node(
-                key, n.kind, n.entity, n.label, n.finish(), n.severity, n.role, len(n.alerts), n.on_path,
+                key, n.kind, n.entity, n.label, n.finish(), n.severity, _ROLES[n.gravity], n.alerts, n.on_path,
                 n.is_context,
             )  # fmt: skip
         edges = tuple(Edge(*key, e.finish(), e.on_path) for key, e in sorted(self.edges.items(), key=_first))
         # There may be thousands of ways, of which few are told: ranked before anything is made of them.
+        ranks = {key: _RANKS[self._severity(key)] for key in {way[-1] for way in self.ways}}
         ranked = nsmallest(
-            _MOST_PATHS,
-            self.ways.items(),
-            key=lambda item: (-_RANKS[self._severity(item[0][1])], -len(item[1]), item[0][1]),
+            _MOST_PATHS, self.ways.items(), key=lambda item: (-ranks[item[0][-1]], -len(item[1]), item[0])
         )
-        paths = tuple(Path(alert, self._severity(way), way, _tally(events)) for (alert, way), events in ranked)
+        paths = tuple(
+            Path(self.nodes[way[-1]].entity, self._severity(way[-1]), way, _tally(events)) for way, events in ranked
+        )
         return Graph(nodes, edges, paths)
 
-    def _severity(self, way: tuple[str, ...]) -> Severity:
-        return self.nodes[way[-1]].severity or Severity.INFORMATIONAL
+    def _severity(self, card: str) -> Severity:
+        return self.nodes[card].severity or Severity.INFORMATIONAL
 
 
 def _first(item: tuple[tuple[str, Relation, str], _Thing]) -> tuple[str, Relation, str]:
@@ -577,7 +569,17 @@ def _first(item: tuple[tuple[str, Relation, str], _Thing]) -> tuple[str, Relatio
 
 
 _RANKS: Final = {severity: severity.rank for severity in Severity}
-_GRAVITY: Final = (EntityRole.RELATED, EntityRole.IMPACTED, EntityRole.SUSPECTED)
+_ROLES: Final = (None, EntityRole.RELATED, EntityRole.IMPACTED, EntityRole.SUSPECTED)
+_GRAVITY: Final = {role: place for place, role in enumerate(_ROLES)}
+_NAMED: Final = (
+    (NodeKind.ADDRESS, EntityKind.ADDRESS),
+    (NodeKind.SESSION, EntityKind.SESSION),
+    (NodeKind.USER, EntityKind.USER),
+    (NodeKind.AGENT, EntityKind.AGENT),
+    (NodeKind.TOOL, EntityKind.TOOL),
+    (NodeKind.SERVER, EntityKind.SERVER),
+)
+"""What an event names."""
 _STEPS: Final = (
     (NodeKind.USER, Relation.CALLED_FROM, NodeKind.ADDRESS),
     (NodeKind.USER, Relation.SIGNED_IN, NodeKind.SESSION),
@@ -585,6 +587,8 @@ _STEPS: Final = (
     (NodeKind.AGENT, Relation.CALLED, NodeKind.TOOL),
     (NodeKind.SERVER, Relation.HOSTS, NodeKind.TOOL),
 )
+_PLACES: Final = {kind: place for place, (kind, _) in enumerate(_NAMED)}
+_SEEN_STEPS: Final = tuple((_PLACES[one], relation, _PLACES[other]) for one, relation, other in _STEPS)
+"""The steps, by the places of what an event names."""
 _RAISING: Final = (NodeKind.TOOL, NodeKind.AGENT, NodeKind.SERVER, NodeKind.USER)
 """What an alert hangs on: the first of these that its event names. The rest is implied."""
-_WAY: Final = (NodeKind.ADDRESS, NodeKind.USER, NodeKind.AGENT, NodeKind.TOOL)

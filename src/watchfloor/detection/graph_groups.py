@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from watchfloor.detection.graph import Edge, Graph, Node, NodeKind, Tally
+from watchfloor.detection.graph import Edge, Graph, Node, NodeKind, Relation, Tally, total
 from watchfloor.model.verdicts import Severity
 
 MANY: Final = 30
@@ -35,6 +35,8 @@ _PLURAL: Final = {
     NodeKind.SERVER: "tool servers",
     NodeKind.ALERT: "alerts",
 }
+_TO: Final = {relation: f">{relation.value}|" for relation in Relation}
+_FROM: Final = {relation: f"<{relation.value}|" for relation in Relation}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,13 @@ def find_groups(graph: Graph, many: int = MANY) -> dict[str, list[Node]]:
     exactly: defaultdict[str, set[str]] = defaultdict(set)
     roughly: defaultdict[str, set[str]] = defaultdict(set)
     for edge in graph.edges:
-        for own, other, way in ((edge.source, edge.target, ">"), (edge.target, edge.source, "<")):
-            exactly[own].add(f"{way}{edge.relation.value}|{other}")
-            roughly[own].add(f"{way}{edge.relation.value}|{graph.nodes[other].kind.value}")
+        source, target = graph.nodes[edge.source], graph.nodes[edge.target]
+        if source.kind in crowded:
+            exactly[edge.source].add(_TO[edge.relation] + edge.target)
+            roughly[edge.source].add(_TO[edge.relation] + target.kind)
+        if target.kind in crowded:
+            exactly[edge.target].add(_FROM[edge.relation] + edge.source)
+            roughly[edge.target].add(_FROM[edge.relation] + source.kind)
     groups: dict[str, list[Node]] = {}
     alike: tuple[Mapping[str, Collection[str]], ...] = (exactly, roughly, {})
     for kind in NodeKind:
@@ -112,33 +118,21 @@ def draw(
         place.update((node.id, key) for node in closed)
         if closed:
             drawn.append(_group(key, closed, len(nodes)))
-    edges: dict[tuple[str, str, str], Edge] = {}
+    edges: defaultdict[tuple[str, Relation, str], list[Edge]] = defaultdict(list)
     for edge in graph.edges:
         source, target = place.get(edge.source, edge.source), place.get(edge.target, edge.target)
-        if source == target:
-            continue  # among members of one group: seen when it is opened
-        key3 = (source, edge.relation.value, target)
-        known = edges.get(key3)
-        edges[key3] = replace(
-            edge,
-            source=source,
-            target=target,
-            tally=known.tally + edge.tally if known else edge.tally,
-            on_path=edge.on_path or (known is not None and known.on_path),
-        )
+        if source != target:  # among members of one group: seen when it is opened
+            edges[source, edge.relation, target].append(edge)
     return Grouped(
         [node for node in graph.nodes.values() if node.id not in place],
         drawn,
-        [edges[key] for key in sorted(edges)],
+        [Edge(*key, total([e.tally for e in edges[key]]), any(e.on_path for e in edges[key])) for key in sorted(edges)],
         len(graph.nodes),
         sorted(key for key in opened if key in groups),
     )
 
 
 def _group(key: str, nodes: Sequence[Node], size: int) -> Group:
-    total = Tally()
-    for node in nodes:
-        total = total + node.tally
     kind = nodes[0].kind
     rest = "more " if len(nodes) < size else ""
     return Group(
@@ -147,7 +141,7 @@ def _group(key: str, nodes: Sequence[Node], size: int) -> Group:
         label=f"{len(nodes)} {rest}{_PLURAL[kind]}",
         count=len(nodes),
         size=size,
-        tally=total,
+        tally=total([n.tally for n in nodes]),
         severity=max((n.severity for n in nodes if n.severity), key=lambda s: s.rank, default=None),
         on_path=any(n.on_path for n in nodes),
         is_context=all(n.is_context for n in nodes),

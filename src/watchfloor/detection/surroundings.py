@@ -36,7 +36,11 @@ def surroundings(
     tx: ControlTx, permissions: Collection[Permission], alerts: Sequence[Alert], activity: Activity | None
 ) -> Surroundings:
     """What is known around ``alerts``. Without ``activity`` nothing of what was seen is told, only what is declared."""
-    of = {kind: sorted({e.id for a in alerts for e in a.draft.entities if e.kind is kind}) for kind in EntityKind}
+    found: dict[EntityKind, set[str]] = {kind: set() for kind in EntityKind}
+    for each in alerts:
+        for entity in each.draft.entities:
+            found[entity.kind].add(entity.id)
+    of = {kind: sorted(ids) for kind, ids in found.items()}
     agent_ids = of[EntityKind.AGENT][:MOST_AGENTS]
     involved = inventory.find_agents(tx, agent_ids)
     others = sorted({id_ for agent in involved.values() for id_ in agent.manifest.get("connectedAgents", ())})

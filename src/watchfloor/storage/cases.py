@@ -72,8 +72,12 @@ class CaseQuery:
 # -- rows and values ----------------------------------------------------------------------------------------------
 
 
+_KINDS: Final = {kind.value: kind for kind in EntityKind}
+_ROLES: Final = {role.value: role for role in EntityRole}
+
+
 def entities_from(rows: Iterable[Mapping[str, str]]) -> tuple[Entity, ...]:
-    return tuple(Entity(EntityKind(r["kind"]), r["id"], r["name"], EntityRole(r["role"])) for r in rows)
+    return tuple([Entity(_KINDS[r["kind"]], r["id"], r["name"], _ROLES[r["role"]]) for r in rows])
 
 
 def entity_rows(entities: Iterable[Entity]) -> list[dict[str, str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,14 +35,19 @@ def to_micros(at: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-_LONG_NUMBER: Final = re.compile(rb"\d{19}")
+_DIGITS: Final = bytes(48 if 48 <= byte < 58 else 32 for byte in range(256))
+_LONG_NUMBER: Final = b"0" * 19
+"""What a long number looks like once every digit is a zero and all else a space: found much faster than by a pattern,
+and every alert that is read passes here with all of its events."""
 
 
-def _loads(text: str | bytes) -> Any:
+def _loads(text: str | bytes | float) -> Any:
     """What a JSON column holds. The quick reader would make floats of whole numbers beyond 64 bits, and takes no halves
-    of characters: the standard library reads those."""
+    of characters: the standard library reads those. SQLite gives a number that stands alone as one."""
+    if not isinstance(text, str | bytes):
+        return text
     raw = text.encode() if isinstance(text, str) else text
-    if not _LONG_NUMBER.search(raw):
+    if _LONG_NUMBER not in raw.translate(_DIGITS):
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError:
