@@ -246,6 +246,33 @@ def test_of_very_many_entities_an_incident_names_the_first_as_all_of_its_alerts_
     check(store, world)
 
 
+def test_an_entity_of_very_many_names_hides_none_of_the_others(store: SqlControlStore) -> None:
+    world, rng = f"w{next(_numbers)}", random.Random(8)
+    roles = [EntityRole.SUSPECTED if n == 3 else EntityRole.RELATED for n in range(3_000)]
+    named = [Entity(EntityKind.AGENT, f"{world}-a{n % 2}", f"Agent {n}", role) for n, role in enumerate(roles)]
+    for n, names in enumerate((named[:1_500], named[1_500:])):
+        user = Entity(EntityKind.USER, f"{world}-u", "U", EntityRole.IMPACTED)
+        address = Entity(EntityKind.ADDRESS, f"10.0.0.{n}", f"10.0.0.{n}", EntityRole.RELATED)
+        drafted = replace(draft(rng, world), dedup_key=f"{world}/names/{n}", entities=(user, *names, address))
+        arrive(store, [replace(drafted, first_activity=START, last_activity=START)])
+        check(store, world)
+
+
+def test_of_an_incident_that_has_grown_large_no_more_is_read_than_is_told(store: SqlControlStore) -> None:
+    world, rng = f"w{next(_numbers)}", random.Random(9)
+    user = Entity(EntityKind.USER, f"{world}-u", "U", EntityRole.IMPACTED)
+    for n in range(30):
+        agents = (Entity(EntityKind.AGENT, f"{world}-{n}-{m}", f"A{n}-{m}", EntityRole.RELATED) for m in range(40))
+        events = [{**event(n * 40 + m), "id": f"evt_{world}_{n}_{m}", "tool": f"tool-{n}-{m}"} for m in range(40)]
+        drafted = replace(draft(rng, world), dedup_key=f"{world}/large/{n}", entities=(user, *agents))
+        drafted = replace(drafted, detail={"count": 40, "events": events}, first_activity=START, last_activity=START)
+        arrive(store, [drafted])
+    check(store, world)
+    with store.read() as tx:
+        (incident,) = of_world(tx, world)
+        assert len(tallies.read(tx, incident.id)) < 600
+
+
 def test_how_much_depends_on_a_person_counts_for_an_incident_that_is_told_from_sums(store: SqlControlStore) -> None:
     world = f"w{next(_numbers)}"
     user = people.User(f"{world}-u0", "https://idp.example", world, START, upn="ceo@zava.example", criticality=0)

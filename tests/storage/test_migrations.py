@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -79,6 +80,25 @@ def test_every_migration_can_be_taken_back(engine: sa.Engine) -> None:
         assert sa.inspect(connection).get_table_names() == ["alembic_version"]
         migrations.upgrade(connection, "a test")
         assert differences(connection) == []
+
+
+def test_an_incident_from_before_its_sums_had_their_order_is_counted_anew(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        migrations.upgrade(connection, "a test")
+        migrations.downgrade(connection, "0010")
+        values = {
+            "id": "inc_1", "title": "", "description": "", "severity": "high", "status": "active", "entities": [],
+            "classification": "unknown", "determination": "unknown", "tags": [], "priority": 1,
+            "correlation_key": "user/ann", "first_alert": "alr_1",
+        }  # fmt: skip
+        at = datetime(2026, 11, 3, tzinfo=UTC)
+        times = dict.fromkeys(("created_at", "updated_at", "first_activity", "last_activity"), at)
+        connection.execute(schema.incident.insert().values(**values, **times))
+        connection.execute(sa.text("INSERT INTO incident_tally (incident_id, key, n) VALUES ('inc_1', 'c:partial', 1)"))
+    with engine.begin() as connection:
+        migrations.upgrade(connection, "a test")
+        assert connection.execute(sa.select(schema.incident.c.first_alert)).scalar_one() is None
+        assert connection.execute(sa.select(schema.incident_tally)).all() == []
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:

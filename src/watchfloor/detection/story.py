@@ -20,16 +20,17 @@ from watchfloor.detection.evaluate import first_of, plural, when
 from watchfloor.detection.rules import progress
 from watchfloor.model.cases import Alert, AlertDraft, Entity, EntityKind, EntityRole
 from watchfloor.model.verdicts import Severity
-from watchfloor.storage.tallies import FEW
+from watchfloor.storage.tallies import FEW, MOST_ENTITIES
 
 WITHIN: Final = timedelta(hours=2)
 """Alerts further apart than this are not joined by what they share."""
 
 ROLES: Final = (EntityRole.RELATED, EntityRole.IMPACTED, EntityRole.SUSPECTED)
+_GRAVITY: Final = {role: place for place, role in enumerate(ROLES)}
+_ORDER: Final = {kind: place for place, kind in enumerate(EntityKind)}
 COUNTED: Final = (EntityKind.USER, EntityKind.AGENT, EntityKind.SERVER)
 REVOKED: Final = "session_revoked"
 SHOWN: Final = FEW
-MOST_ENTITIES: Final = 500
 _MOST_PAIRS: Final = 200
 
 
@@ -128,10 +129,9 @@ def merged_entities(entities: Iterable[Entity]) -> tuple[Entity, ...]:
     found: dict[tuple[EntityKind, str], Entity] = {}
     for entity in entities:
         known = found.get((entity.kind, entity.id))
-        if known is None or (ROLES.index(known.role), known.name) < (ROLES.index(entity.role), entity.name):
+        if known is None or (_GRAVITY[known.role], known.name) < (_GRAVITY[entity.role], entity.name):
             found[entity.kind, entity.id] = entity
-    order = list(EntityKind)
-    return tuple(sorted(found.values(), key=lambda e: (order.index(e.kind), e.id))[:MOST_ENTITIES])
+    return tuple(sorted(found.values(), key=lambda e: (_ORDER[e.kind], e.id))[:MOST_ENTITIES])
 
 
 def events_of(alerts: Iterable[Alert]) -> list[dict[str, Any]]:

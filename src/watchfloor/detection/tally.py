@@ -31,11 +31,10 @@ from watchfloor.detection.story import (
 )
 from watchfloor.model.cases import AlertDraft, Entity, EntityKind
 from watchfloor.model.verdicts import Severity
-from watchfloor.storage.tallies import Fact
+from watchfloor.storage.tallies import SPLIT, Fact
 
 _KINDS: Final = tuple(EntityKind)
 _NAMED: Final = (EntityKind.USER, EntityKind.AGENT, EntityKind.ADDRESS)
-_SPLIT: Final = "\x1f"
 _LONGEST_ID: Final = 300
 _LONGEST_NAME: Final = 200
 
@@ -58,11 +57,13 @@ def facts_of(alert: AlertDraft) -> Iterator[Fact]:
         implied = _implied_by(event)
         if implied and event["id"] not in seen:
             seen.add(event["id"])
-            yield Fact(f"e:{_digest(event['id'], *(fact.key for fact in implied))}", implied)
+            # Led by its second: events come in order of time, or nearly, and so are kept side by side.
+            second = str(event["at"])[:19]
+            yield Fact(f"e:{second}{_digest(event['id'], *(fact.key for fact in implied))}", implied)
 
 
 def _digest(*parts: str) -> str:
-    return blake2b(_SPLIT.join(parts).encode("utf-8", "surrogatepass"), digest_size=15).hexdigest()
+    return blake2b(SPLIT.join(parts).encode("utf-8", "surrogatepass"), digest_size=15).hexdigest()
 
 
 @lru_cache(4_096)
@@ -73,7 +74,7 @@ def _entity(entity: Entity) -> Fact:
         implied.append(Fact(f"i{entity.kind}:{id_}", (Fact(f"c:ids:{entity.kind}"),)))
     if entity.kind in _NAMED and name:
         implied.append(Fact(f"w{entity.kind}:{name}", (Fact(f"c:names:{entity.kind}"),)))
-    key = f"n:{_KINDS.index(entity.kind)}:{id_}{_SPLIT}{ROLES.index(entity.role)}{_SPLIT}{name}"
+    key = f"n:{_KINDS.index(entity.kind)}:{id_}{SPLIT}{ROLES.index(entity.role)}{SPLIT}{name}"
     return Fact(key, tuple(implied))
 
 
@@ -156,5 +157,5 @@ def gist_from(sums: Mapping[str, int], first: datetime, last: datetime) -> Gist:
 
 def _entity_from(text: str) -> Entity:
     kind, _, rest = text.partition(":")
-    id_, role, name = rest.rsplit(_SPLIT, 2)
+    id_, role, name = rest.rsplit(SPLIT, 2)
     return Entity(_KINDS[int(kind)], id_, name, ROLES[int(role)])

@@ -44,9 +44,9 @@ metadata = sa.MetaData(
 )
 
 
-def table(name: str, *columns: Any) -> sa.Table:
-    """A table of control state."""
-    return sa.Table(name, metadata, *columns)
+def table(name: str, *columns: Any, **options: Any) -> sa.Table:
+    """A table of control state; ``options`` are SQLAlchemy's."""
+    return sa.Table(name, metadata, *columns, **options)
 
 
 def id_(name: str = "id") -> sa.Column[str]:

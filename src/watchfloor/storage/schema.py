@@ -275,8 +275,15 @@ incident_tally = _table(
     # Ranges of keys are read, so their order is that of code points on every engine.
     sa.Column("key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), primary_key=True),
     sa.Column("n", sa.Integer, nullable=False),
-)
-"""What the alerts of an incident add up to: counted facts (``tallies``)."""
+    sa.Column("ranked", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=True),
+    sa.Index(
+        "ix_incident_tally_ranked", "incident_id", "ranked", "key",
+        sqlite_where=sa.text("ranked IS NOT NULL"), postgresql_where=sa.text("ranked IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+"""What the alerts of an incident add up to: counted facts (``tallies``). ``ranked``: of kinds of which the most
+frequent are read, the kind, and then a number that is the less the more there are."""
 incident_agent_span = _table(
     "incident_agent_span",
     sa.Column("incident_id", sa.String(200), primary_key=True),

@@ -6,6 +6,9 @@ Counts are sums, so no order of additions and removals changes them.
 
 A key begins with its kind: ``c:`` numbers, ``d:`` ``o:`` ``s:`` ranked or listed texts, ``n:`` entities, ``w…:`` names,
 ``q:`` ``Q:`` groups of which only the largest matters; every other kind is counted and never read.
+
+Neither writing nor reading costs more where an incident has grown large: whatever is read is a few rows at one place
+of an order, and facts that come together should have keys that lie together.
 """
 
 from __future__ import annotations
@@ -25,7 +28,15 @@ if TYPE_CHECKING:
 FEW: Final = 4
 """How many of the first names and of the most frequent texts are read."""
 
-_MOST_ENTITY_ROWS: Final = 1_500
+MOST_ENTITIES: Final = 500
+"""How many entities are read: the first by kind and id."""
+SPLIT: Final = "\x1f"
+"""What follows the id in the key of an entity: its role and its name stand behind it."""
+
+_BEHIND: Final = chr(ord(SPLIT) + 1)
+_ENTITY_ROWS: Final = 600
+_RANKED: Final = frozenset("soqQ")
+_MOST: Final = 2**31 - 1
 _AT_ONCE: Final = 500
 
 
@@ -58,11 +69,11 @@ def change(tx: ControlTx, deltas: Mapping[str, Mapping[Fact, int]]) -> None:
             level = {fact: by for fact, by in implied.items() if by}
         for key, count in now.items():
             if count and key not in known:
-                fresh.append({"incident_id": incident_id, "key": key, "n": count})
+                fresh.append({"incident_id": incident_id, "key": key, "n": count, "ranked": _rank(key, count)})
             elif key in known and not count:
                 gone.append({"at_incident": incident_id, "at_key": key})
             elif count != known.get(key, 0):
-                changed.append({"at_incident": incident_id, "at_key": key, "to": count})
+                changed.append({"at_incident": incident_id, "at_key": key, "to": count, "at_rank": _rank(key, count)})
     for statement, rows in ((_INSERT, fresh), (_UPDATE, changed), (_DELETE, gone)):
         if rows:
             tx.connection.execute(statement, rows)
@@ -74,14 +85,50 @@ def forget(tx: ControlTx, incident_ids: Iterable[str]) -> None:
 
 
 def read(tx: ControlTx, incident_id: str) -> dict[str, int]:
-    """The facts that a story is told from, by key: of names and ranked texts the first few, of entities a good number.
+    """The facts that a story is told from, by key: of names and ranked texts the first few, of entities a good number,
+    each in its gravest role.
 
     ``max:q`` and ``max:Q`` are the sizes of the largest groups.
     """
-    found = dict(_pairs(tx.connection.execute(_TOLD, {"incident": incident_id})))
-    if sum(key.startswith("n:") for key in found) == _MOST_ENTITY_ROWS:
-        found |= dict(_pairs(tx.connection.execute(_ALL_ENTITIES, {"incident": incident_id})))
-    return found
+    found = {"max:q": 0, "max:Q": 0}
+    entities: dict[str, int] = {}
+    for key, n in tx.connection.execute(_TOLD, {"incident": incident_id}):
+        if key.startswith("n:"):
+            entities[key] = n
+        elif key[:2] in ("q:", "Q:"):
+            found[f"max:{key[0]}"] = n
+        else:
+            found[key] = n
+    return found | (entities if len(entities) < _ENTITY_ROWS else _first_entities(tx, incident_id, entities))
+
+
+def _first_entities(tx: ControlTx, incident_id: str, rows: dict[str, int]) -> dict[str, int]:
+    """Of an incident with many rows of entities, of which ``rows`` are the first: the first entities, however many
+    roles and names each of them has."""
+    found: dict[str, tuple[str, int]] = {}
+    while True:
+        for key in sorted(rows):
+            found[_entity_of(key)] = key, rows[key]  # the last key of an entity is that of its gravest role
+        if len(rows) < _ENTITY_ROWS:
+            break
+        last = _entity_of(max(rows))
+        values = {"incident": incident_id, "after": last + SPLIT, "before": last + _BEHIND}
+        for key, n in tx.connection.execute(_LAST_OF_ENTITY, values):
+            found[_entity_of(key)] = key, n
+        if len(found) >= MOST_ENTITIES:
+            break
+        rows = _pairs(tx.connection.execute(_MORE_ENTITIES, {"incident": incident_id, "after": last + _BEHIND}))
+    return dict(found[entity] for entity in sorted(found)[:MOST_ENTITIES])
+
+
+def _entity_of(key: str) -> str:
+    return key.rsplit(SPLIT, 2)[0]
+
+
+def _rank(key: str, count: int) -> str | None:
+    """What the most frequent facts of a kind are the first by, as far as their frequency is asked for."""
+    kind = key.partition(":")[0]
+    return f"{kind}{_MOST - count:010}" if kind in _RANKED else None
 
 
 def _with_implied(fact: Fact) -> Iterator[Fact]:
@@ -109,22 +156,20 @@ def _of_kind(kind: str) -> sa.Select[Any]:
     )
 
 
-def _largest(kind: str) -> sa.Select[Any]:
-    facts = _of_kind(kind).subquery()
-    return sa.select(sa.literal(f"max:{kind}"), sa.func.coalesce(sa.func.max(facts.c.n), 0))
-
-
 def _first(kind: str, limit: int) -> sa.Select[Any]:
     return sa.select(_of_kind(kind).order_by(tally.c.key).limit(limit).subquery())
 
 
-def _most(kind: str) -> sa.Select[Any]:
-    return sa.select(_of_kind(kind).order_by(tally.c.n.desc(), tally.c.key).limit(FEW).subquery())
+def _most(kind: str, limit: int = FEW) -> sa.Select[Any]:
+    facts = sa.select(tally.c.key, tally.c.n).where(
+        tally.c.incident_id == sa.bindparam("incident"), tally.c.ranked >= kind, tally.c.ranked < f"{kind}:"
+    )
+    return sa.select(facts.order_by(tally.c.ranked, tally.c.key).limit(limit).subquery())
 
 
 _INSERT: Final = tally.insert()
 _AT: Final = sa.and_(tally.c.incident_id == sa.bindparam("at_incident"), tally.c.key == sa.bindparam("at_key"))
-_UPDATE: Final = tally.update().where(_AT).values(n=sa.bindparam("to"))
+_UPDATE: Final = tally.update().where(_AT).values(n=sa.bindparam("to"), ranked=sa.bindparam("at_rank"))
 _DELETE: Final = tally.delete().where(_AT)
 _KNOWN: Final = sa.select(tally.c.key, tally.c.n).where(
     tally.c.incident_id == sa.bindparam("incident"), tally.c.key.in_(sa.bindparam("keys", expanding=True))
@@ -133,7 +178,11 @@ _TOLD: Final = sa.union_all(
     _of_kind("c"),
     *(_most(kind) for kind in "so"),
     *(_first(kind, FEW) for kind in ("d", "wuser", "wagent", "waddress")),
-    _first("n", _MOST_ENTITY_ROWS),
-    *(_largest(kind) for kind in "qQ"),
+    _first("n", _ENTITY_ROWS),
+    *(_most(kind, 1) for kind in "qQ"),
 )
-_ALL_ENTITIES: Final = _of_kind("n")
+_ENTITIES: Final = sa.select(tally.c.key, tally.c.n).where(
+    tally.c.incident_id == sa.bindparam("incident"), tally.c.key >= sa.bindparam("after")
+)
+_MORE_ENTITIES: Final = _ENTITIES.where(tally.c.key < "n;").order_by(tally.c.key).limit(_ENTITY_ROWS)
+_LAST_OF_ENTITY: Final = _ENTITIES.where(tally.c.key < sa.bindparam("before")).order_by(tally.c.key.desc()).limit(1)
