@@ -2,18 +2,21 @@
 
     python -m bench.correlation [--most 100000] [--batch 100]
 
-Alerts come in batches, as a slice of events gives them: stored, placed, told. Two shapes: many users, each with bursts
-of twenty alerts within minutes, twenty-five of them at a time, then silent for hours; and one user whose incident takes
-every alert in. CPU time of this process, on SQLite as it is embedded; the
+Alerts come in batches, as a slice of events gives them: stored, placed, told. Shapes: many users, each with bursts
+of twenty alerts within minutes, twenty-five of them at a time, then silent for hours; one user whose incident takes
+every alert in; the same in no order within a day; and the same where each alert names an agent, tools and an address
+that no other has. CPU time of this process, on SQLite as it is embedded; the
 floor stores the same alerts and joins none. Goal: the cost of an alert stays flat (ratio <= 1.5 over the sizes).
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -75,13 +78,40 @@ def bursting(number: int) -> str:
     return f"user-{(turn * AT_ONCE + within % AT_ONCE) % USERS}"
 
 
-def run(most: int, batch: int, user_of: Callable[[int], str], *, join: bool) -> Iterator[tuple[int, float, float]]:
+DAY = 4_320
+"""Alerts of a day, one every twenty seconds."""
+_SHUFFLED = random.Random(3).sample(range(DAY), DAY)
+
+
+def late(number: int) -> AlertDraft:
+    """Griffin's alerts; those of one day arrive in no order."""
+    return draft(number // DAY * DAY + _SHUFFLED[number % DAY], "griffin")
+
+
+def varied(number: int) -> AlertDraft:
+    """An alert of griffin's about an agent, tools and an address of its own."""
+    made, address = draft(number, "griffin"), f"2001:db8::{number:x}"
+    names = [f"tool-{number}-{n}" for n in range(6)]
+    events = [
+        {**event, "agent": f"agent-{number}", "tool": name, "address": address}
+        for event, name in zip(made.detail["events"], names, strict=True)
+    ]
+    entities = (
+        made.entities[0],
+        Entity(EntityKind.AGENT, f"agent-{number}", f"Agent {number}", EntityRole.IMPACTED),
+        *(Entity(EntityKind.TOOL, f"mail/{name}", f"mail/{name}", EntityRole.RELATED) for name in names),
+        Entity(EntityKind.ADDRESS, address, address, EntityRole.SUSPECTED),
+    )
+    return replace(made, entities=entities, detail={**made.detail, "events": events})
+
+
+def run(most: int, batch: int, make: Callable[[int], AlertDraft], *, join: bool) -> Iterator[tuple[int, float, float]]:
     """(alerts there are, microseconds of CPU an alert, the slowest batch in milliseconds) at each size."""
     with tempfile.TemporaryDirectory(prefix="watchfloor-bench-") as folder:
         store = SqlControlStore.open(f"sqlite:///{Path(folder) / 'control.db'}", epoch=None)
         spent, slowest = 0.0, 0.0
         for start in range(0, most, batch):
-            drafts = [draft(number, user_of(number)) for number in range(start, start + batch)]
+            drafts = [make(number) for number in range(start, start + batch)]
             before, begun = time.process_time(), time.perf_counter()
             with store.tx("bench", audited=False) as tx:
                 saved = findings.save_drafts(tx, drafts)
@@ -105,14 +135,16 @@ def main() -> int:
     arguments = parser.parse_args()
     print(f"{machine()}\n{arguments.batch} alerts a batch\n")
     print(f"{'':28}{'alerts':>9}{'us CPU an alert':>17}{'slowest batch':>15}{'x 1,000':>9}")
-    shapes: dict[str, tuple[Callable[[int], str], bool]] = {
-        "stored only (floor)": (bursting, False),
-        "many users": (bursting, True),
-        "one user, one incident": (lambda n: "griffin", True),
+    shapes: dict[str, tuple[Callable[[int], AlertDraft], bool]] = {
+        "stored only (floor)": (lambda n: draft(n, bursting(n)), False),
+        "many users": (lambda n: draft(n, bursting(n)), True),
+        "one user, one incident": (lambda n: draft(n, "griffin"), True),
+        "... arriving in no order": (late, True),
+        "... always something new": (varied, True),
     }
-    for name, (user_of, join) in shapes.items():
+    for name, (make, join) in shapes.items():
         first = worst = 0.0
-        for size, micros, slowest in run(arguments.most, arguments.batch, user_of, join=join):
+        for size, micros, slowest in run(arguments.most, arguments.batch, make, join=join):
             first = first or micros
             worst = max(worst, micros / first)
             print(f"{name:28}{size:9,}{micros:17,.0f}{slowest:12,.0f} ms{micros / first:9.2f}", flush=True)

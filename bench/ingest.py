@@ -113,10 +113,10 @@ def at_this_moment(raw: bytes) -> bytes:
     return raw.replace(SOME_TIME.to_bytes(8, "little"), time.time_ns().to_bytes(8, "little"))
 
 
-def send(port: int, bodies: list[bytes], gap: float, go: Any, told: Any) -> None:
+def send(port: int, bodies: list[bytes], gap: float, go: Any, told: Any, token: str = TOKEN) -> None:
     """One sender: post each body, as fast as it is answered, or every ``gap`` seconds; comes back when told to."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {TOKEN}"}
+    headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {token}"}
     go.wait()
     refused, delays = 0, []
     next_at = time.monotonic()
