@@ -63,3 +63,25 @@ def test_every_module_that_check_leaves_out_exists() -> None:
     from conftest import THOROUGH
 
     assert [name for name in THOROUGH if not (ROOT / "tests" / name).exists()] == []
+
+
+def test_every_step_and_state_of_a_response_is_explained() -> None:
+    from watchfloor.model.sagas import StepState
+    from watchfloor.response.plans import PLANS
+
+    text = (ROOT / "docs" / "response.md").read_text("utf-8")
+    names = {step.name for plan in PLANS.values() for step in plan.steps} | set(StepState)
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+
+
+def test_every_field_of_a_playbook_is_in_its_document_and_the_example_there_passes_its_tests() -> None:
+    import yaml
+
+    from watchfloor.response.playbook import If, Playbook, When, parse, run_tests, shipped
+
+    text = (ROOT / "docs" / "playbooks.md").read_text("utf-8")
+    fields = {field.alias or name for model in (Playbook, When, If) for name, field in model.model_fields.items()}
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert [name for name in sorted(fields - {"description"}) if f"{name}:" not in example] == []
+    assert [outcome for outcome in run_tests(parse(yaml.safe_load(example))) if not outcome.is_passed] == []
+    assert [name for name in shipped() if f"`{name}`" not in text] == []

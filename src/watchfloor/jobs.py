@@ -32,8 +32,10 @@ from watchfloor.identity.logons import publish_logons
 from watchfloor.identity.providers import KeySets
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
-from watchfloor.response import holds
+from watchfloor.response import holds, playbooks
 from watchfloor.response.hold_events import publish_hold_events
+from watchfloor.response.outbox import Outbox
+from watchfloor.response.ports import Emitter, Notifier, Ports
 from watchfloor.storage import identity_connectors, people, risks
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.compiler import catalogue
@@ -69,6 +71,10 @@ class JobContext:
     """Where agents reach the gateway."""
     ask_limits: holds.AskLimits = field(default_factory=holds.AskLimits)
     """How often operators are asked about held calls."""
+    emitter: Emitter | None = None
+    """Who tells other systems of responses."""
+    notifier: Notifier | None = None
+    """Who tells people of responses."""
     ruleset: Ruleset = field(default_factory=shipped)
     now: Callable[[], datetime] = utc_now
 
@@ -76,6 +82,11 @@ class JobContext:
     def activity(self) -> Activity:
         """The event store, asked within this tenant."""
         return Activity(self.events, self.compiler, Scope(tenants=(self.tenant,)))
+
+    @property
+    def outbox(self) -> Outbox:
+        """What responses have left to do, with everybody that it is done with."""
+        return Outbox(self.control, Ports(self.connectors, self.emitter, self.notifier))
 
     @cached_property
     def kql_detector(self) -> KqlDetector:
@@ -143,6 +154,21 @@ def publish_sign_ins(context: JobContext) -> None:
     """Write down who signed in and out at the portal, and whose sessions were ended, so that it can be hunted in."""
     while publish_logons(context.control, context.log, context.tenant) >= LOGONS_AT_ONCE:
         pass
+
+
+def run_responses(context: JobContext) -> None:
+    """Do what confirmed compromises have left to do: ask identity providers, read back, tell others."""
+    context.outbox.run()
+
+
+def run_playbooks(context: JobContext) -> None:
+    """Propose, or do, what playbooks say about open incidents."""
+    playbooks.run_due(context.control)
+
+
+def check_recoveries(context: JobContext) -> None:
+    """Ask identity providers whether users who owe a new password have set one, and lift their risk if so."""
+    context.outbox.check_recoveries()
 
 
 def record_policy_sets(context: JobContext) -> None:
@@ -274,6 +300,9 @@ JOBS: Final = (
     Job(expire_holds, 5),
     Job(publish_holds, 1),
     Job(publish_sign_ins, 2),
+    Job(run_responses, 1),
+    Job(check_recoveries, 15),
+    Job(run_playbooks, 5),
     Job(record_policy_sets, 60),
     Job(refresh_tool_lists, 300),
     Job(watch_tools, 60),

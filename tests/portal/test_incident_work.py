@@ -95,7 +95,7 @@ def test_an_incident_warns_until_the_user_is_really_contained(house: House) -> N
     client, address = house.client(Role.SOC_OPERATOR), f"/api/incidents/{incident['id']}"
     (open_,) = client.get(address).json()["containment"]
     assert (open_["kind"], open_["id"], open_["is_contained"], open_["action"]) == (
-        "user", "griffin", False, "revoke_user_sessions",
+        "user", "griffin", False, "confirm_user_compromised",
     )  # fmt: skip
     body = {"status": "resolved", "classification": "truePositive"}
     resolved = client.patch(address, json=body).json()

@@ -16,7 +16,10 @@ from watchfloor.response.catalog import ACTIONS, Order
 from watchfloor.response.runner import Operator, Performed, TooOften, perform
 from watchfloor.storage import actions
 
-SUBJECTS = {"agent": "billing", "user": "griffin", "tool": "mail/lookup", "hold": "hold_none"}
+SUBJECTS = {
+    "agent": "billing", "user": "griffin", "tool": "mail/lookup", "hold": "hold_none", "server": "mail",
+    "response": "rsp_none", "response step": "rsp_none/local",
+}  # fmt: skip
 
 
 def act(

@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sighting": ("watchfloor.cli.sighting:sighting", "See who is at work that nobody registered."),
     "hold": ("watchfloor.cli.hold:hold", "See held calls, and let them out or not."),
     "risk": ("watchfloor.cli.risk:risk", "See which users and agents are at risk, and say that they are not."),
+    "response": ("watchfloor.cli.response:response", "Confirm compromises, and see every step."),
+    "playbook": ("watchfloor.cli.playbook:playbook", "See, test, switch and run playbooks."),
     "apply": ("watchfloor.cli.apply:apply", "Create or update a company from a manifest."),
     "idp": ("watchfloor.cli.idp:idp", "See and try the connectors of identity providers."),
     "kql": ("watchfloor.cli.kql:kql", "Run and check hunting queries."),

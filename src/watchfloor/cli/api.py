@@ -81,6 +81,18 @@ def ask(client: httpx.Client, method: str, path: str, body: Mapping[str, Any] | 
     raise refusal(response.status_code, answer)
 
 
+def ask_list(client: httpx.Client, path: str, body: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """An answer that is a list; with a ``body`` it is posted. Raises as ``ask``."""
+    try:
+        response = client.get(path) if body is None else client.post(path, json=body)
+        answer = response.json() if response.content else []
+    except (httpx.HTTPError, ValueError) as error:
+        raise no_server(client, error) from error
+    if response.is_success and isinstance(answer, list):
+        return answer
+    raise refusal(response.status_code, answer)
+
+
 def no_server(client: httpx.Client, error: Exception) -> Unavailable:
     """What to say where nothing answers, or something else does."""
     return Unavailable(

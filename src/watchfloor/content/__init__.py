@@ -1,7 +1,7 @@
-"""What is shipped as data: policies, detections, views, descriptions of doors. Nothing in here decides anything.
+"""What is shipped as data: policies, detections, playbooks, views, descriptions of doors. Nothing in here decides.
 
-Policies and detections carry their own tests. A view (``tables/NAME.kql``) begins with comment lines that are YAML:
-what it is, and what each of its columns means; the rest is its query.
+Policies, detections and playbooks carry their own tests. A view (``tables/NAME.kql``) begins with comment lines that
+are YAML: what it is, and what each of its columns means; the rest is its query.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ _COMMENT: Final = re.compile(r"(?:^//.*\n)+", re.MULTILINE)
 def policies() -> list[dict[str, Any]]:
     """The bodies of the policies that come with the product, ordered by id."""
     folder = resources.files(__name__).joinpath("policies")
+    bodies = [yaml.safe_load(f.read_text("utf-8")) for f in folder.iterdir() if f.name.endswith(".yaml")]
+    return sorted(bodies, key=lambda body: str(body["id"]))
+
+
+def playbooks() -> list[dict[str, Any]]:
+    """The bodies of the playbooks that come with the product, ordered by id."""
+    folder = resources.files(__name__).joinpath("playbooks")
     bodies = [yaml.safe_load(f.read_text("utf-8")) for f in folder.iterdir() if f.name.endswith(".yaml")]
     return sorted(bodies, key=lambda body: str(body["id"]))
 

@@ -164,6 +164,7 @@ class EntryKind(StrEnum):
     REOPENED = "reopened"
     CHANGED = "changed"
     COMMENT = "comment"
+    RESPONDED = "responded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,12 @@ class Permission(StrEnum):
     SOURCE_WRITE = "source.write"
     USER_READ = "user.read"
     USER_REVOKE = "user.revoke"
+    USER_CONFIRM_COMPROMISED = "user.confirm_compromised"
+    USER_DISMISS_RISK = "user.dismiss_risk"
+    AGENT_CONFIRM_COMPROMISED = "agent.confirm_compromised"
+    SERVER_BLOCK = "server.block"
+    RESPONSE_DECIDE = "response.decide"
+    PLAYBOOK_WRITE = "playbook.write"
     ALERT_READ_SERIOUS = "alert.read_serious"
     ALERT_READ = "alert.read"
     INCIDENT_TRIAGE = "incident.triage"
@@ -74,6 +80,10 @@ _READ_SOC: Final = frozenset(
 _OPERATE: Final = _READ_SOC | {
     Permission.INCIDENT_TRIAGE,
     Permission.USER_REVOKE,
+    Permission.USER_CONFIRM_COMPROMISED,
+    Permission.USER_DISMISS_RISK,
+    Permission.AGENT_CONFIRM_COMPROMISED,
+    Permission.RESPONSE_DECIDE,
     Permission.HOLD_DECIDE,
     Permission.CONTENT_READ,
     Permission.LIST_WRITE,
@@ -86,6 +96,8 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
             Permission.PORTAL_USE,
             Permission.AGENT_READ,
             Permission.AGENT_BLOCK,
+            Permission.SERVER_BLOCK,
+            Permission.RESPONSE_DECIDE,
             Permission.REGISTRY_WRITE,
             Permission.SIGHTING_READ,
             Permission.SIGHTING_WRITE,
@@ -97,7 +109,14 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     ),
     Role.SOC_ANALYST: _READ_SOC,
     Role.SOC_OPERATOR: _OPERATE,
-    Role.SECURITY_ADMIN: _OPERATE | {Permission.POLICY_WRITE, Permission.AGENT_BLOCK, Permission.SOURCE_WRITE},
+    Role.SECURITY_ADMIN: _OPERATE
+    | {
+        Permission.POLICY_WRITE,
+        Permission.AGENT_BLOCK,
+        Permission.SOURCE_WRITE,
+        Permission.SERVER_BLOCK,
+        Permission.PLAYBOOK_WRITE,
+    },
     Role.MAKER: frozenset({Permission.PORTAL_USE}),
     Role.USER: frozenset(),
     Role.AUDITOR: _READ_SOC | {Permission.AUDIT_READ},

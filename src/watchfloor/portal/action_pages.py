@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from watchfloor.model.errors import Denied, NotFound, WatchfloorError
 from watchfloor.model.people import Permission
+from watchfloor.model.sagas import SagaStatus
 from watchfloor.portal.auth import Viewer, permit, read_form
 from watchfloor.portal.decisions import parsed, read_contents
 from watchfloor.portal.deps import Deps, PortalDeps
@@ -21,7 +22,8 @@ from watchfloor.portal.holds import acting, visible_hold
 from watchfloor.portal.html import Child, h
 from watchfloor.portal.layout import alarm, csrf, moment, path, shell
 from watchfloor.portal.problems import status_of
-from watchfloor.response.catalog import ACTIONS, Action, Order
+from watchfloor.portal.responses import JOB
+from watchfloor.response.catalog import ACTIONS, YES, Action, Order
 from watchfloor.response.runner import Performed, perform
 from watchfloor.storage.activity import text
 
@@ -42,7 +44,13 @@ def _action(deps: PortalDeps, viewer: Viewer, action_id: str) -> Action:
 def _back(action: Action, subject: str, incident_id: str) -> str:
     if incident_id:
         return path("incidents", incident_id)
-    return {"agent": path("agents", subject), "hold": "/holds"}.get(action.subject, "/")
+    return {
+        "agent": path("agents", subject),
+        "user": path("users", subject),
+        "hold": "/holds",
+        "response": path("responses", subject),
+        "response step": path("responses", subject.partition("/")[0]),
+    }.get(action.subject, "/")
 
 
 def _held_call(deps: PortalDeps, viewer: Viewer, hold_id: str) -> Child:
@@ -90,6 +98,16 @@ def _ask(
             h("p", "It stands in the audit log with your name.", id="reason-hint", cls="hint"),
             cls="field",
         ),
+        [
+            h(
+                "div",
+                h("input", type="checkbox", id=option.name, name=option.name, value=YES),
+                " ",
+                h("label", option.label, for_=option.name),
+                cls="field",
+            )
+            for option in action.options
+        ],
         h("button", action.title, type="submit", cls="danger" if action.stops else "primary"),
         h("a", "Cancel", href=_back(action, subject, incident_id), cls="button quiet"),
         method="post",
@@ -105,6 +123,7 @@ def _ask(
             alarm(problem) if problem else None,
             about,
             h("p", action.says),
+            h("p", action.precondition, cls="note") if action.precondition else None,
             h("p", undo, cls="note"),
             form,
             cls="ask",
@@ -113,6 +132,7 @@ def _ask(
 
 
 def _proof(viewer: Viewer, action: Action, subject: str, incident_id: str, done: Performed) -> Response:
+    waits = done.proof.get("status") == SagaStatus.WAITING
     took = (done.acknowledged_at - done.committed_at).total_seconds() * 1000
     facts: list[tuple[str, Child]] = [
         ("Subject", h("code", done.subject)),
@@ -124,13 +144,16 @@ def _proof(viewer: Viewer, action: Action, subject: str, incident_id: str, done:
         facts.append(("Announced to the gateway workers", str(done.epoch)))
     facts += [(name.replace("_", " "), str(value)) for name, value in done.proof.items()
               if value is not None and name != "revision"]  # fmt: skip
+    says = "Nothing was done yet: a second operator has to approve it." if waits else action.says
+    response_id = done.proof.get("response")
+    follow = path("responses", str(response_id)) if response_id else _back(action, subject, incident_id)
     return shell(
         viewer,
-        f"{action.title}: done",
-        h("h1", "Done"),
-        h("p", action.says, role="status", cls="lead"),
+        f"{action.title}: {'asked for' if waits else 'done'}",
+        h("h1", "Asked for" if waits else "Done"),
+        h("p", says, role="status", cls="lead"),
         h("dl", [(h("dt", name), h("dd", value)) for name, value in facts], cls="facts"),
-        h("p", h("a", "Go on", href=_back(action, subject, incident_id), cls="button")),
+        h("p", h("a", "Go on", href=follow, cls="button")),
     )
 
 
@@ -161,12 +184,14 @@ async def act(
     def carry_out() -> Response:
         operator = acting(deps, viewer)
         try:
-            order = Order(subject, reason, incident_id or None)
+            wanted = {o.name: YES for o in action.options if form.get(o.name) == YES}
+            order = Order(subject, reason, incident_id or None, wanted)
             done = perform(deps.control, deps.epoch, deps.now, operator, action_id, order)
         except WatchfloorError as error:
             page = _ask(viewer, action, subject, incident_id, f"Not done: {error}", reason)
             page.status_code = status_of(error)[0]
             return page
+        deps.nudge(JOB)
         return _proof(viewer, action, subject, incident_id, done)
 
     return await run_in_threadpool(carry_out)

@@ -37,8 +37,11 @@ from watchfloor.portal import (
     operators,
     pages,
     pipeline,
+    playbooks,
     policies,
     problems,
+    response_pages,
+    responses,
     risk,
     rules,
     setup,
@@ -59,13 +62,14 @@ from watchfloor.portal.walls import Walls
 __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
-    health.router, auth.router, admin.router, users.router, incidents.router, decisions.router, policies.router,
+    health.router, auth.router, admin.router, users.router, incidents.router, responses.router,
+    playbooks.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
     graph_cases.router, graph_risk.router, risk.router, incident_graph.router, blast_radius.router, sources.router,
     sightings.router, pipeline.router,
     identity_providers.router,
     operators.router, setup.router, rules.router, rules.suppressing,
-    pages.router, incident_pages.router, action_pages.router,
+    pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 

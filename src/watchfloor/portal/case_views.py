@@ -27,7 +27,8 @@ from watchfloor.model.cases import (
     IncidentStatus,
 )
 from watchfloor.model.verdicts import Severity
-from watchfloor.response.containment import Containment
+from watchfloor.portal.response_views import ResponseView, RunView
+from watchfloor.response.containment import Confirmation, Containment
 from watchfloor.storage.actions import ActionRecord
 from watchfloor.storage.similar import Similar
 
@@ -189,12 +190,14 @@ class ContainmentView(BaseModel):
     is_contained: bool
     because: str
     action: str
+    provider: Confirmation
+    provider_says: str
 
 
 class IncidentDetailView(IncidentView):
     """An incident with its alerts, events and what was done about it.
 
-    ``warnings`` say what speaks against resolving it now.
+    ``warnings`` say what speaks against resolving it now, ``responses`` what was begun, with every step.
     """
 
     alerts: list[AlertView]
@@ -203,6 +206,8 @@ class IncidentDetailView(IncidentView):
     records: list[RecordView]
     priority_reasons: list[PriorityReasonView]
     containment: list[ContainmentView]
+    responses: list[ResponseView]
+    playbook_runs: list[RunView]
     warnings: list[str]
 
 
@@ -286,6 +291,8 @@ def incident_detail_view(
     records: Sequence[ActionRecord],
     priority: Priority,
     containment: Sequence[Containment],
+    responses: Sequence[ResponseView] = (),
+    playbook_runs: Sequence[RunView] = (),
     *,
     with_events: bool,
 ) -> IncidentDetailView:
@@ -306,5 +313,7 @@ def incident_detail_view(
         records=[record_view(r) for r in records],
         priority_reasons=[PriorityReasonView(points=r.points, text=r.text) for r in priority.reasons],
         containment=[ContainmentView.model_validate(found, from_attributes=True) for found in containment],
-        warnings=[found.warning for found in containment if not found.is_contained],
+        responses=list(responses),
+        playbook_runs=list(playbook_runs),
+        warnings=[found.warning for found in containment if found.warning],
     )

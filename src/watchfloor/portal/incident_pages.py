@@ -16,20 +16,31 @@ from watchfloor.model.cases import Classification, EntityKind, IncidentStatus
 from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit, read_form
-from watchfloor.portal.case_views import EventView, IncidentDetailView
+from watchfloor.portal.case_views import ContainmentView, EventView, IncidentDetailView
 from watchfloor.portal.deps import Deps
 from watchfloor.portal.html import Child, Html, h
 from watchfloor.portal.incidents import TriageBody, change, incident_detail, incident_views
 from watchfloor.portal.layout import Column, alarm, badge, csrf, moment, path, section, shell, table, word
 from watchfloor.portal.parts import alert_item, incident_table, record_table
 from watchfloor.portal.problems import status_of
+from watchfloor.portal.response_parts import act_link, proposals, response_parts
 from watchfloor.response.catalog import ACTIONS
+from watchfloor.response.containment import Confirmation
 from watchfloor.storage import cases
 from watchfloor.storage.cases import CaseFilter
 
 router = APIRouter(tags=["pages"], include_in_schema=False)
 
+_OFFERED: Final = {
+    EntityKind.USER.value: (
+        ("confirm_user_compromised", "Confirm {} compromised"),
+        ("revoke_user_sessions", "Revoke sessions of {}"),
+    ),
+    EntityKind.AGENT.value: (("confirm_agent_compromised", "Quarantine {}"), ("block_agent", "Block {}")),
+}
+
 _MOST_ADVICE: Final = 4
+_PAGES: Final = {EntityKind.USER.value: "users", EntityKind.AGENT.value: "agents"}
 
 
 @router.get("/incidents")
@@ -81,20 +92,29 @@ def _event_table(view: IncidentDetailView) -> Html:
 
 def _offered(viewer: Viewer, view: IncidentDetailView) -> list[Html]:
     """Buttons for what this viewer can do about the incident's users and agents."""
-    wanted = {EntityKind.USER.value: "revoke_user_sessions", EntityKind.AGENT.value: "block_agent"}
     buttons = []
     for entity in view.entities:
-        action = ACTIONS.get(wanted.get(entity.kind, ""))
-        if action and action.permission in viewer.permissions:
-            href = f"{path('act', action.id)}?subject={path(entity.id)[1:]}&incident={path(view.id)[1:]}"
-            label = f"Revoke sessions of {entity.name}" if entity.kind == "user" else f"Block {entity.name}"
-            buttons.append(h("a", f"{label} …", href=href, cls="button danger"))
+        for action_id, label in _OFFERED.get(entity.kind, ()):
+            if ACTIONS[action_id].permission in viewer.permissions:
+                buttons.append(act_link(action_id, entity.id, view.id, label.format(entity.name), danger=True))
     return buttons
 
 
 def _points(view: IncidentDetailView) -> Html:
     """Why the incident stands where it stands in the queue."""
     return h("ul", [h("li", f"{reason.points}: {reason.text}") for reason in view.priority_reasons], cls="advice")
+
+
+def _confirmed(each: ContainmentView) -> Child:
+    """What the identity provider says, where it was asked."""
+    if each.provider is Confirmation.NOT_ASKED:
+        return None
+    words = {
+        Confirmation.CONFIRMED: badge("Provider confirms", "good"),
+        Confirmation.PENDING: badge("Provider asked", "plain"),
+        Confirmation.FAILED: badge("Provider does not confirm", "high"),
+    }
+    return h("p", words[each.provider], f" {each.provider_says}", cls="note")
 
 
 def _contained(view: IncidentDetailView) -> Html | None:
@@ -106,6 +126,7 @@ def _contained(view: IncidentDetailView) -> Html | None:
             "li",
             badge("Contained", "good") if each.is_contained else badge("Not contained", "high"),
             f" {each.name}: {each.because}",
+            _confirmed(each),
         )
         for each in view.containment
     ]
@@ -141,7 +162,7 @@ def _triage(viewer: Viewer, view: IncidentDetailView) -> Child:
 def _entity_list(view: IncidentDetailView) -> Html:
     kinds: dict[str, list[Child]] = {}
     for e in view.entities:
-        link = path("agents", e.id) if e.kind == "agent" else None
+        link = path(_PAGES[e.kind], e.id) if e.kind in _PAGES else None
         shown = h("a", e.name, href=link) if link else h("span", e.name)
         kinds.setdefault(e.kind, []).append(h("li", shown, h("span", f" {e.role}", cls="note")))
     return h("dl", [(h("dt", kind.title()), h("dd", h("ul", items))) for kind, items in kinds.items()], cls="entities")
@@ -200,6 +221,12 @@ def _incident_page(viewer: Viewer, view: IncidentDetailView, problem: str = "") 
             ),
             cls="columns",
         ),
+        section("Proposed", *proposals(viewer, view.playbook_runs), note="by playbooks; nothing of it was done")
+        if any(run.status == "proposed" for run in view.playbook_runs)
+        else None,
+        section("Responses", *response_parts(viewer, view.responses), note="as they stand now")
+        if view.responses
+        else None,
         section("Events", _event_table(view), note="what the alerts point to, oldest first"),
         _triage(viewer, view),
         section("What was done", record_table(view.records)),

@@ -40,10 +40,11 @@ from watchfloor.portal.case_views import (
     similar_view,
 )
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.response_views import response_views, run_view
 from watchfloor.portal.views import Page, page
 from watchfloor.response import case_files
 from watchfloor.response.containment import containment
-from watchfloor.storage import actions, case_file, cases, people, similar, triage
+from watchfloor.storage import actions, case_file, cases, people, playbooks, sagas, similar, triage
 from watchfloor.storage.cases import CaseFilter
 from watchfloor.storage.control import ControlTx
 
@@ -51,6 +52,9 @@ router = APIRouter(prefix="/api", tags=["soc"])
 
 MOST_ALERTS: Final = 500
 """Alerts of one incident that are shown with it; the list of alerts has them all."""
+
+MOST_RESPONSES: Final = 50
+"""Responses that are shown with an incident; the list of responses has them all."""
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 Name = Annotated[str, Query(max_length=200)]
@@ -128,6 +132,8 @@ def incident_detail(tx: ControlTx, viewer: Viewer, incident_id: str) -> Incident
     everything = cases.sees_everything(viewer.permissions)
     # What was done may name things of alerts that the viewer does not see.
     records = actions.list_records(tx, incident_id=found.id, limit=100) if everything else []
+    runs = playbooks.list_runs(tx, incident_ids=[found.id]) if everything else []
+    begun = sagas.list_sagas(tx, incident_id=found.id, limit=MOST_RESPONSES) if everything else []
     alerts = visible_alerts(tx, viewer, found)
     return incident_detail_view(
         found,
@@ -135,6 +141,8 @@ def incident_detail(tx: ControlTx, viewer: Viewer, incident_id: str) -> Incident
         records,
         weigh_alerts(tx, alerts) if alerts else Priority(0, ()),
         containment(tx, alerts) if found.status is not IncidentStatus.REDIRECTED else (),
+        response_views(tx, begun),
+        [run_view(run) for run in runs],
         with_events=everything,
     )
 

@@ -22,6 +22,7 @@ _NAVIGATION: Final = (
     ("/incidents", "Incidents", Permission.ALERT_READ_SERIOUS),
     ("/agents", "Agents", Permission.AGENT_READ),
     ("/holds", "Holds", Permission.PORTAL_USE),
+    ("/responses", "Responses", Permission.ALERT_READ),
 )
 
 

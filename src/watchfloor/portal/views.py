@@ -80,6 +80,13 @@ def performed_view(done: Performed) -> PerformedView:
     )
 
 
+class OptionView(BaseModel):
+    """Something that may be asked for along with an action."""
+
+    name: str
+    label: str
+
+
 class ActionView(BaseModel):
     """An action that an operator can take; ``may`` says whether this one may."""
 
@@ -91,6 +98,9 @@ class ActionView(BaseModel):
     undo: str | None
     no_undo: str
     needs_reason: bool
+    precondition: str
+    read_back: str
+    options: list[OptionView]
     may: bool
 
 
@@ -105,6 +115,9 @@ def action_view(action: Action, may: bool) -> ActionView:
         undo=action.undo,
         no_undo=action.no_undo,
         needs_reason=action.needs_reason,
+        precondition=action.precondition,
+        read_back=action.read_back,
+        options=[OptionView(name=option.name, label=option.label) for option in action.options],
         may=may,
     )
 
@@ -396,6 +409,7 @@ class UserView(BaseModel):
     job_title: str
     manager: str
     criticality: int | None
+    is_break_glass: bool
 
 
 def user_view(user: User) -> UserView:

@@ -124,6 +124,7 @@ USER: Final = Section(
         Member("jobTitle", text(200), "What the user does.", ""),
         Member("manager", name, "The manager's id here."),
         Member("criticality", whole(0, 3), "How much depends on the account: 0 (most) to 3."),
+        Member("breakGlass", boolean, "True for an account kept for emergencies: no response locks it out.", False),
         Member("enabled", boolean, "False ends every session of the user and allows no new one.", True),
     ),
 )

@@ -177,6 +177,7 @@ def _users(company: Values, state: State, now: datetime) -> Iterable[Step]:
             job_title=declared["jobTitle"],
             manager=declared["manager"] or "",
             criticality=declared["criticality"],
+            is_break_glass=declared["breakGlass"],
             is_enabled=declared["enabled"],
             updated_at=now,
         )

@@ -16,14 +16,19 @@ from watchfloor.identity import sessions
 from watchfloor.model.agents import ToolEffect
 from watchfloor.model.errors import Conflict, NotFound
 from watchfloor.model.people import Permission
+from watchfloor.model.sagas import SagaKind
 from watchfloor.registry import inventory as registry
 from watchfloor.registry import pinning
-from watchfloor.response import approvers
+from watchfloor.response import approvers, recovery, saga
+from watchfloor.response.plans import PLANS
 from watchfloor.storage import holds, inventory
 from watchfloor.storage.holds import Hold, HoldStatus
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
+
+YES: Final = "yes"
+"""The value of an option that is wanted."""
 
 APPROVAL_LIFETIME: Final = timedelta(minutes=10)
 """How long an approved call may take to come back, at least."""
@@ -48,6 +53,14 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """Something that may be asked for along with an action: ``name`` in the order's parameters is ``yes``."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One action. ``subject`` is the kind of thing that it is done to; ``undo`` the action that takes it back."""
 
@@ -65,6 +78,11 @@ class Action:
     needs_reason: bool = True
     stops: bool = False
     """Whether it takes something away from somebody: asked about in red."""
+    precondition: str = ""
+    """What has to hold, besides the permission; the effect checks it."""
+    read_back: str = ""
+    """What shows afterwards that it holds, and is not only what was ordered."""
+    options: tuple[Option, ...] = ()
 
 
 def _block_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
@@ -76,6 +94,7 @@ def _block_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
 
 
 def _unblock_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    recovery.refuse_plain_unblock(tx, order.subject_id)
     agent = registry.unblock(tx, order.subject_id, order.reason)
     return {"state": agent.state.value, "agent_epoch": agent.epoch}
 
@@ -164,6 +183,51 @@ def _approve_tool(tx: ControlTx, order: Order) -> Mapping[str, Any]:
     return {"pin": tool.pin, "pin_state": tool.pin_state.value, "effect": tool.effect.value}
 
 
+# -- compromise ---------------------------------------------------------------------------------------------------
+
+
+def _confirm(kind: SagaKind) -> Callable[[ControlTx, Order], Mapping[str, Any]]:
+    def effect(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+        wanted = {name: True for name, value in order.parameters.items() if value == YES}
+        return saga.proof_of(tx, saga.confirm(tx, kind, order.subject_id, order.reason, order.incident_id, wanted))
+
+    return effect
+
+
+def _dismiss_user_risk(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return saga.proof_of(tx, recovery.dismiss(tx, order.subject_id, order.reason, order.incident_id))
+
+
+def _remediate_user_risk(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return saga.proof_of(tx, recovery.remediate(tx, order.subject_id, order.reason, order.incident_id))
+
+
+def _release_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return recovery.release_agent(tx, order.subject_id, order.reason)
+
+
+def _release_server(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return recovery.release_server(tx, order.subject_id, order.reason)
+
+
+def _approve_response(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return saga.proof_of(tx, saga.approve(tx, order.subject_id, order.reason))
+
+
+def _decline_response(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return saga.proof_of(tx, saga.decline(tx, order.subject_id, order.reason))
+
+
+def _retry_step(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    saga_id, _, name = order.subject_id.partition("/")
+    step = saga.retry(tx, saga_id, name, order.reason)
+    return {
+        "response": saga_id,
+        "step": PLANS[saga.require(tx, saga_id).kind].title_of(name),
+        "state": step.state.value,
+    }
+
+
 ACTIONS: Final[dict[str, Action]] = {
     a.id: a
     for a in (
@@ -214,6 +278,81 @@ ACTIONS: Final[dict[str, Action]] = {
             "unblock_tool", "Unblock the tool", "tool", Permission.REGISTRY_WRITE,
             "Agents that are bound to this tool may call it again.",
             _unblock_tool, undo="block_tool",
+            read_back="The workers' projection says that the tool is not blocked.",
+        ),
+        Action(
+            "confirm_user_compromised", "Confirm compromised", "user", Permission.USER_CONFIRM_COMPROMISED,
+            "Every session of this user ends at once, the risk is high, and nothing works before a new password is "
+            "set; then the identity provider is asked to do the same, and what it says is read back.",
+            _confirm(SagaKind.USER_COMPROMISE), undo="dismiss_user_risk", rate=Rate(100), stops=True,
+            precondition="Not a break-glass account, not yourself, not the last administrator; accounts that much "
+            "depends on, and more than 20 within 10 minutes, need a second operator.",
+            read_back="The identity provider tells of no live session, a required password and the risk.",
+        ),
+        Action(
+            "dismiss_user_risk", "Dismiss the risk", "user", Permission.USER_DISMISS_RISK,
+            "It was no compromise: the risk and the duty to set a new password are lifted, here and at the identity "
+            "provider. Sessions that ended stay dead.",
+            _dismiss_user_risk, undo="confirm_user_compromised",
+            precondition="The user is at risk or owes a new password; not your own account.",
+            read_back="The identity provider tells of no risk.",
+        ),
+        Action(
+            "remediate_user_risk", "Mark as remediated", "user", Permission.USER_DISMISS_RISK,
+            "It was a compromise and is over: the account is its owner's again. Sessions that ended stay dead.",
+            _remediate_user_risk, undo="confirm_user_compromised",
+            precondition="The user is at risk or owes a new password; not your own account.",
+            read_back="The identity provider tells of no risk.",
+        ),
+        Action(
+            "confirm_agent_compromised", "Quarantine the agent", "agent", Permission.AGENT_CONFIRM_COMPROMISED,
+            "The agent is blocked, its tokens and its secret are dead, its risk is high, and calls of it that wait for "
+            "an operator are refused. Its child agents are listed.",
+            _confirm(SagaKind.AGENT_COMPROMISE), undo="release_agent", rate=Rate(100), stops=True,
+            precondition="The agent is not retired; more than 20 within 10 minutes need a second operator.",
+            read_back="The workers' projection says that the agent is blocked.",
+            options=(Option("revoke_children", "Block its child agents, too"),),
+        ),
+        Action(
+            "release_agent", "Release the agent from quarantine", "agent", Permission.AGENT_CONFIRM_COMPROMISED,
+            "The agent works again as it was declared, once it has a new secret. Tokens from before stay dead.",
+            _release_agent, undo="confirm_agent_compromised", rate=Rate(30),
+            precondition="The agent was confirmed compromised; not by whoever built it.",
+            read_back="The workers' projection says that the agent is not blocked.",
+        ),
+        Action(
+            "confirm_server_compromised", "Block the tool server", "server", Permission.SERVER_BLOCK,
+            "Every call to any tool of this server is refused, whichever agent makes it. Who is bound to it is listed.",
+            _confirm(SagaKind.SERVER_COMPROMISE), undo="release_server", rate=Rate(100), stops=True,
+            precondition="More than 20 within 10 minutes need a second operator.",
+            read_back="The workers' projection says that the server is blocked.",
+        ),
+        Action(
+            "release_server", "Unblock the tool server", "server", Permission.SERVER_BLOCK,
+            "Agents that are bound to tools of this server may call them again.",
+            _release_server, undo="confirm_server_compromised", rate=Rate(30),
+            precondition="The server is blocked.",
+            read_back="The workers' projection says that the server is available.",
+        ),
+        Action(
+            "approve_response", "Approve the response", "response", Permission.RESPONSE_DECIDE,
+            "What a colleague asked for is carried out, as if they had been allowed to do it alone.",
+            _approve_response, undo=None, no_undo="Lift it as any response of its kind.", rate=Rate(120), stops=True,
+            precondition="Somebody else asked for it, within the last hour, and you may do such a thing yourself.",
+            read_back="The steps of the response show what was done.",
+        ),
+        Action(
+            "decline_response", "Decline the response", "response", Permission.RESPONSE_DECIDE,
+            "What was asked for is not done.",
+            _decline_response, undo=None, no_undo="It can be asked for again.", rate=Rate(120),
+            precondition="It waits for approval; it is not about your own account.",
+        ),
+        Action(
+            "retry_response_step", "Try the step again", "response step", Permission.RESPONSE_DECIDE,
+            "The step is tried anew, and what is read back after it is read anew.",
+            _retry_step, undo=None, no_undo="Nothing is taken away by trying.", rate=Rate(120), needs_reason=False,
+            precondition="The step failed or was skipped, and the response was neither dismissed nor remediated.",
+            read_back="The step shows what came of it.",
         ),
     )
 }  # fmt: skip

@@ -2,20 +2,24 @@
 
 An incident that is resolved while the stolen session still lives is not resolved. Contained means: a person's sessions
 were ended (or the account disabled) after the last activity; where nobody is involved, the agent is blocked. What was
-ordered does not count, only what holds. Nothing is done here; ``catalog`` has the actions.
+ordered does not count, only what holds. Whether an identity provider confirms it stands beside that: what it was asked
+for counts only as far as it was read back. Nothing is done here; ``catalog`` has the actions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from watchfloor.model.agents import AgentState
 from watchfloor.model.cases import Alert, Entity, EntityKind
+from watchfloor.model.sagas import SagaKind, SagaStatus, StepState
 from watchfloor.model.verdicts import Severity
-from watchfloor.storage import inventory, people
+from watchfloor.response.plans import PASSWORD, READ_BACK, RISK, SESSIONS
+from watchfloor.storage import inventory, people, sagas
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -23,9 +27,21 @@ if TYPE_CHECKING:
 _MOST: Final = 20
 
 
+class Confirmation(StrEnum):
+    """What the identity provider says of what it was asked for."""
+
+    CONFIRMED = "confirmed"
+    PENDING = "pending"
+    FAILED = "failed"
+    NOT_ASKED = "not_asked"
+
+
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """Whether one entity is contained, and what shows it. ``action`` is the one of the catalogue that would do it."""
+    """Whether one entity is contained, and what shows it. ``action`` is the one of the catalogue that would do it.
+
+    ``provider`` is what the identity provider says of what a response asked of it, ``provider_says`` that in words.
+    """
 
     kind: str
     id: str
@@ -33,11 +49,17 @@ class Containment:
     is_contained: bool
     because: str
     action: str
+    provider: Confirmation = Confirmation.NOT_ASKED
+    provider_says: str = ""
 
     @property
     def warning(self) -> str:
-        """What speaks against calling it over, for whoever is about to."""
-        return f"{self.name} is not contained: {self.because}"
+        """What speaks against calling it over, for whoever is about to; empty if nothing does."""
+        if not self.is_contained:
+            return f"{self.name} is not contained: {self.because}"
+        if self.provider is Confirmation.FAILED:
+            return f"{self.name} is contained here, but not at the identity provider: {self.provider_says}"
+        return ""
 
 
 def containment(tx: ControlTx, alerts: Sequence[Alert]) -> list[Containment]:
@@ -74,7 +96,38 @@ def _user(tx: ControlTx, user_id: str, name: str, last: datetime) -> Containment
         because, is_contained = f"every session from before {_moment(user.not_before)} has ended.", True
     else:
         because, is_contained = f"no sessions were ended since the last activity of {_moment(last)}.", False
-    return Containment("user", user_id, name, is_contained, because, "revoke_user_sessions")
+    provider, says = _provider(tx, user_id, last)
+    action = "confirm_user_compromised"
+    return Containment("user", user_id, name, is_contained, because, action, provider, says)
+
+
+def _provider(tx: ControlTx, user_id: str, last: datetime) -> tuple[Confirmation, str]:
+    """What was read back for the newest response that came after the last activity."""
+    found = sagas.list_sagas(
+        tx,
+        kinds=[SagaKind.USER_COMPROMISE],
+        subject_ids=[user_id],
+        statuses=[SagaStatus.RUNNING, SagaStatus.DONE, SagaStatus.FAILED],
+        limit=1,
+    )
+    if not found or (found[0].decided_at or found[0].created_at) < last:
+        return Confirmation.NOT_ASKED, ""
+    steps = {step.name: step for step in sagas.steps_of(tx, [found[0].id])[found[0].id]}
+    failed = [name for name in (SESSIONS, PASSWORD, RISK, READ_BACK) if steps[name].state is StepState.FAILED]
+    if failed:
+        return Confirmation.FAILED, steps[failed[0]].error
+    read_back = steps[READ_BACK]
+    if read_back.state is StepState.SKIPPED:
+        return Confirmation.NOT_ASKED, read_back.error
+    if read_back.state is not StepState.DONE:
+        return Confirmation.PENDING, "the identity provider has not confirmed it yet."
+    shown = [
+        str(said["says"])
+        for name in (SESSIONS, PASSWORD, RISK)
+        if isinstance(said := read_back.evidence.get(name), Mapping) and said.get("shown")
+    ]
+    at = _moment(datetime.fromisoformat(str(read_back.evidence["read_at"])))
+    return Confirmation.CONFIRMED, f"{', '.join(shown)} (read back at {at})."
 
 
 def _agent(tx: ControlTx, agent_id: str, name: str, last: datetime) -> Containment:

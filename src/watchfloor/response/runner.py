@@ -14,8 +14,11 @@ from typing import Any
 from watchfloor.identity.operators import LOCAL_ADMIN
 from watchfloor.model.errors import Denied, InputError, NotFound, Unavailable
 from watchfloor.model.people import Permission
+from watchfloor.model.sagas import SagaStatus
 from watchfloor.response.catalog import ACTIONS, Action, Order
+from watchfloor.response.guards import Guarded
 from watchfloor.storage import actions, cases
+from watchfloor.storage.actions import ActionRecord
 from watchfloor.storage.control import ControlTx, SqlControlStore
 
 _LONGEST_REASON = 1000
@@ -65,25 +68,18 @@ def perform(
 ) -> Performed:
     """Do it, or raise and leave everything as it was.
 
-    Raises ``NotFound``, ``InputError`` (no reason), ``Denied``, ``Conflict``, ``TooOften``.
+    Raises ``NotFound``, ``InputError`` (no reason), ``Denied``, ``Conflict``, ``TooOften``; ``Guarded`` where a guard
+    forbids it, which is in the audit log.
     """
-    action = ACTIONS.get(action_id)
-    if action is None:
-        raise NotFound(f"there is no action {action_id!r}.", where="action", remedy=f"Known: {', '.join(ACTIONS)}.")
-    if action.permission not in operator.permissions:
-        raise Denied(f"{action.title} needs the permission {action.permission.value}.")
-    order = _checked(action, order)
-    with store.tx(operator.id) as tx:
-        _check_rate(tx, action, operator)
-        if order.incident_id and cases.find_incident(tx, operator.permissions, order.incident_id) is None:
-            raise NotFound(f"there is no incident {order.incident_id!r}.", where="incident_id")
-        proof = {**action.effect(tx, order), "revision": tx.revision}
-        subject = f"{action.subject}/{order.subject_id}"
-        record = actions.add_record(
-            tx, action.id, subject, "done", {**proof, "reason": order.reason}, order.incident_id
-        )
-        tx.audit("action:perform", subject, {"action": action.id, "record": record.id, "incident": order.incident_id})
-        committed_at, revision = tx.now, tx.revision
+    action = find_action(action_id)
+    try:
+        with store.tx(operator.id) as tx:
+            record = carry_out(tx, operator, action_id, order)
+            committed_at, revision = tx.now, tx.revision
+    except Guarded as error:
+        refused(store, operator, action, order, error)
+        raise
+    proof = {name: value for name, value in record.detail.items() if name != "reason"}
     reached = epoch() if revision is not None else None
     if revision is not None and reached is not None and reached < revision:
         # It is committed, and workers that poll will find it; but it must not be called done before they know.
@@ -92,8 +88,48 @@ def perform(
             "They refuse calls when their lease ends; look at the server's log."
         )
     return Performed(
-        record.id, action.id, subject, revision, reached, committed_at, now(), proof, action.undo, action.no_undo
+        record.id, action.id, record.subject, revision, reached, committed_at, now(), proof, action.undo, action.no_undo
     )
+
+
+def find_action(action_id: str) -> Action:
+    """The action. Raises ``NotFound``, naming those there are."""
+    action = ACTIONS.get(action_id)
+    if action is None:
+        raise NotFound(f"there is no action {action_id!r}.", where="action", remedy=f"Known: {', '.join(ACTIONS)}.")
+    return action
+
+
+def carry_out(tx: ControlTx, operator: Operator, action_id: str, order: Order) -> ActionRecord:
+    """Do it in the caller's transaction, whose actor is ``operator``; its record, with the proof.
+
+    For those who store something of their own along with it. Raises like ``perform``; who catches ``Guarded`` outside
+    of the transaction calls ``refused``.
+    """
+    action = find_action(action_id)
+    if action.permission not in operator.permissions:
+        raise Denied(f"{action.title} needs the permission {action.permission.value}.")
+    order = _checked(action, order)
+    _check_rate(tx, action, operator)
+    if order.incident_id and cases.find_incident(tx, operator.permissions, order.incident_id) is None:
+        raise NotFound(f"there is no incident {order.incident_id!r}.", where="incident_id")
+    proof = {**action.effect(tx, order), "revision": tx.revision}
+    subject = f"{action.subject}/{order.subject_id}"
+    # What waits for a second operator was not done.
+    status = "asked" if proof.get("status") == SagaStatus.WAITING else "done"
+    record = actions.add_record(tx, action.id, subject, status, {**proof, "reason": order.reason}, order.incident_id)
+    tx.audit("action:perform", subject, {"action": action.id, "record": record.id, "incident": order.incident_id})
+    return record
+
+
+def refused(store: SqlControlStore, operator: Operator, action: Action, order: Order, error: Guarded) -> None:
+    """Write down that a guard kept ``operator`` from doing it: the attempt is worth knowing of."""
+    with store.tx(operator.id) as tx:
+        tx.audit(
+            "action:refuse",
+            f"{action.subject}/{order.subject_id}",
+            {"action": action.id, "because": str(error), "incident": order.incident_id, "reason": order.reason[:1000]},
+        )
 
 
 def _checked(action: Action, order: Order) -> Order:

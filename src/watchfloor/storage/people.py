@@ -40,7 +40,7 @@ class User:
     """A user of agents, known to an identity provider as ``subject``.
 
     ``manager`` is a user's id; ``criticality`` says how much depends on the account: 0 (most) to 3, None where nobody
-    has said.
+    has said. A break-glass account is kept for emergencies: nothing here locks it out.
     """
 
     id: str
@@ -59,6 +59,7 @@ class User:
     job_title: str = ""
     manager: str = ""
     criticality: int | None = None
+    is_break_glass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,7 @@ def save_user(tx: ControlTx, user: User, action: str = "user:update", reason: st
         "job_title": user.job_title,
         "manager": user.manager,
         "criticality": user.criticality,
+        "is_break_glass": user.is_break_glass,
     }
     upsert(tx, schema.user, values, before is not None)
     if before is None or user_facts(before) != user_facts(user):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from watchfloor.storage import schema_response as schema_response
 from watchfloor.storage.columns import UtcDateTime
 from watchfloor.storage.columns import at as _at
 from watchfloor.storage.columns import id_ as _id
@@ -217,6 +218,7 @@ user = _table(
     _text("job_title", default=sa.text("''")),
     _text("manager", default=sa.text("''")),
     sa.Column("criticality", sa.Integer, nullable=True),
+    sa.Column("is_break_glass", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("issuer", "subject"),
 )
 signing_key = _table(

@@ -1,0 +1,120 @@
+"""Lifting what a confirmed compromise put on a user, an agent or a tool server: dismissed, remediated, released.
+
+Above ``saga`` and ``identity``, below ``catalog`` and ``outbox``. All in the caller's transaction. Nothing here gives
+anything back that was revoked: old sessions and tokens stay dead, and an agent needs a new secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from watchfloor.identity import risk
+from watchfloor.model.errors import Conflict, Denied
+from watchfloor.model.people import RiskLevel
+from watchfloor.model.sagas import Outcome, SagaKind
+from watchfloor.registry import inventory as registry
+from watchfloor.response import guards, local, saga
+from watchfloor.response.plans import LOCAL
+from watchfloor.storage import people, sagas
+from watchfloor.storage.people import User
+
+if TYPE_CHECKING:
+    from watchfloor.storage.control import ControlTx
+    from watchfloor.storage.sagas import Saga
+
+
+def dismiss(tx: ControlTx, user_id: str, reason: str, incident_id: str | None = None) -> Saga:
+    """It was no compromise: lift the risk and the duty to set a new password, and ask the provider to as well.
+
+    Raises ``NotFound``, ``Conflict`` where there is nothing to lift, ``Guarded`` for the actor's own account.
+    """
+    user = _held(tx, user_id)
+    guards.check_release(user_id, actor=tx.actor)
+    return _release(tx, user, Outcome.DISMISSED, reason, incident_id)
+
+
+def remediate(tx: ControlTx, user_id: str, how: str, incident_id: str | None = None) -> Saga:
+    """It was one and is over, as ``how`` says. Raises like ``dismiss``."""
+    user = _held(tx, user_id)
+    guards.check_release(user_id, actor=tx.actor)
+    return _release(tx, user, Outcome.REMEDIATED, how, incident_id)
+
+
+def _held(tx: ControlTx, user_id: str) -> User:
+    user = local.require_user(tx, user_id)
+    waiting = sagas.list_active(tx, SagaKind.USER_COMPROMISE, user_id)
+    is_open = sagas.newest_open(tx, SagaKind.USER_COMPROMISE, user_id) is not None
+    if user.risk is RiskLevel.NONE and not user.must_reset_password and not is_open and not waiting:
+        raise Conflict(
+            f"user {user_id} is at no risk and owes no new password: there is nothing to lift.", where="user"
+        )
+    return user
+
+
+def _release(tx: ControlTx, user: User, outcome: Outcome, reason: str, incident_id: str | None) -> Saga:
+    text = f"{outcome.value} by {tx.actor}: {reason}"
+    about = {"issuer": user.issuer, "subject": user.subject, "upn": user.upn, "outcome": outcome.value}
+    before = sagas.newest_open(tx, SagaKind.USER_COMPROMISE, user.id)
+    saga.close(tx, SagaKind.USER_COMPROMISE, user.id, outcome, text)
+    # One that is under way is overtaken: the last word counts.
+    saga.close(tx, SagaKind.USER_RELEASE, user.id, outcome, text)
+    lift = risk.dismiss if outcome is Outcome.DISMISSED else risk.remediate
+    lift(tx, "user", user.id, reason)
+    lifted = replace(local.require_user(tx, user.id), must_reset_password=False, updated_at=tx.now)
+    people.save_user(tx, lifted, f"user:{_VERBS[outcome]}", reason)
+    evidence = {
+        "risk": lifted.risk.value,
+        "must_reset_password": lifted.must_reset_password,
+        "user_epoch": lifted.epoch,
+        "old_sessions": "stay dead",
+    }
+    where = incident_id or (before.incident_id if before is not None else None)
+    return saga.begin(tx, SagaKind.USER_RELEASE, user.id, reason, where, about, evidence={LOCAL: evidence})
+
+
+_VERBS: Mapping[Outcome, str] = {Outcome.DISMISSED: "dismiss-risk", Outcome.REMEDIATED: "remediate-risk"}
+
+
+# -- agents and tool servers --------------------------------------------------------------------------------------
+
+
+def release_agent(tx: ControlTx, agent_id: str, reason: str) -> Mapping[str, Any]:
+    """Take the quarantine off an agent: it is as it was declared again, with no secret. Raises ``NotFound``,
+    ``Conflict`` if it is in none, ``Denied`` for whoever built it.
+    """
+    agent = local.require_agent(tx, agent_id)
+    if not is_quarantined(tx, agent_id):
+        raise Conflict(f"agent {agent_id} was not confirmed compromised.", where="agent", remedy="Unblock it.")
+    released = registry.unblock(tx, agent_id, reason)
+    saga.close(tx, SagaKind.AGENT_COMPROMISE, agent_id, Outcome.DISMISSED, f"released by {tx.actor}: {reason}")
+    risk.dismiss(tx, "agent", agent_id, reason)
+    return {
+        "state": released.state.value,
+        "agent_epoch": released.epoch,
+        "secret": "there is one" if agent.secret_hash is not None else "a new one is needed",
+    }
+
+
+def is_quarantined(tx: ControlTx, agent_id: str) -> bool:
+    """Whether the agent was confirmed compromised and has not been released since."""
+    return sagas.newest_open(tx, SagaKind.AGENT_COMPROMISE, agent_id) is not None
+
+
+def refuse_plain_unblock(tx: ControlTx, agent_id: str) -> None:
+    """Raises ``Denied`` for an agent in quarantine: whoever unblocks it must say that it is no longer compromised."""
+    if is_quarantined(tx, agent_id):
+        raise Denied(
+            f"agent {agent_id} was confirmed compromised. Release it from quarantine instead; that lifts its risk, too."
+        )
+
+
+def release_server(tx: ControlTx, server_id: str, reason: str) -> Mapping[str, Any]:
+    """Allow calls to a tool server again. Raises ``NotFound``, ``Conflict`` if it is not blocked."""
+    server = registry.get_server(tx, server_id).server
+    after = registry.unblock_server(tx, server_id, reason)
+    if server.state is after.state:
+        raise Conflict(f"tool server {server_id} is not blocked.", where="server")
+    saga.close(tx, SagaKind.SERVER_COMPROMISE, server_id, Outcome.DISMISSED, f"released by {tx.actor}: {reason}")
+    return {"state": after.state.value}
