@@ -163,6 +163,22 @@ def test_confirming_compromised_ends_sessions_and_suspends_and_dismissing_lifts_
     assert not get(house, "/api/users/griffin")["must_reset_password"]
 
 
+def test_confirming_by_graph_begins_the_same_response_under_the_same_guards(house: House) -> None:
+    assert order(house, f"{USERS}/confirmCompromised", userIds=["griffin"]) == 204
+    assert order(house, f"{USERS}/confirmCompromised", userIds=["griffin"]) == 204, "what is under way was asked for"
+    (begun,) = get(house, "/api/responses")["items"]
+    assert (begun["kind"], begun["subject_id"], begun["status"]) == ("user_compromise", "griffin", "running")
+    house.token(Role.SOC_ANALYST, "mona")  # an operator, of tier 0: the whole order is refused, and it is on record
+    assert order(house, f"{USERS}/confirmCompromised", userIds=["ada", "mona"]) == 403
+    assert [get(house, f"/api/users/{each}")["risk"] for each in ("ada", "mona")] == ["none", "none"]
+    log = get(house, "/api/audit", Role.AUDITOR)["items"]
+    (entry,) = [each for each in log if each["action"] == "action:refuse"]
+    assert "needs a second operator" in entry["detail"]["because"]
+    assert order(house, f"{USERS}/confirmSafe", userIds=["griffin"]) == 204
+    outcomes = [each["outcome"] for each in get(house, "/api/responses", kind="user_compromise")["items"]]
+    assert outcomes == ["confirmed_safe"]
+
+
 def test_agents_are_judged_likewise(house: House) -> None:
     assert order(house, f"{AGENTS}/confirmCompromised", agentIds=["billing"]) == 204
     shown = get(house, "/api/agents/billing")

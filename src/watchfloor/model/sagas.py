@@ -48,6 +48,7 @@ class Outcome(StrEnum):
     OPEN = "open"
     REMEDIATED = "remediated"
     DISMISSED = "dismissed"
+    SAFE = "confirmed_safe"
 
 
 SETTLED: Final = frozenset({StepState.DONE, StepState.FAILED, StepState.SKIPPED})

@@ -39,7 +39,8 @@ _ORDERS: Final = ("riskLastUpdatedDateTime",)
 _DETECTION_ORDERS: Final = ("activityDateTime", "detectedDateTime", "lastUpdatedDateTime")
 
 Reader = Annotated[Viewer, permit(Permission.ALERT_READ)]
-UserJudge = Annotated[Viewer, permit(Permission.USER_REVOKE)]
+UserConfirmer = Annotated[Viewer, permit(Permission.USER_CONFIRM_COMPROMISED)]
+UserJudge = Annotated[Viewer, permit(Permission.USER_DISMISS_RISK)]
 AgentJudge = Annotated[Viewer, permit(Permission.AGENT_BLOCK)]
 
 
@@ -145,8 +146,9 @@ async def agent_risk_detection(request: Request, detection_id: str, viewer: Read
 @router.post(
     "/v1.0/identityProtection/riskyUsers/confirmCompromised", status_code=204, summary="Graph: users are compromised"
 )
-async def confirm_users_v1(request: Request, viewer: UserJudge, deps: Deps) -> Response:
-    """`userIds`: when this answers, no session of theirs lives, and they owe a new password."""
+async def confirm_users_v1(request: Request, viewer: UserConfirmer, deps: Deps) -> Response:
+    """`userIds`: when this answers, no session of theirs lives, and they owe a new password; identity providers are
+    asked to do the same. The same guards as anywhere: what needs a second operator is refused here."""
     return await _order(request, viewer, deps, risks.USER, RiskVerdict.COMPROMISED)
 
 
@@ -155,7 +157,7 @@ async def confirm_users_v1(request: Request, viewer: UserJudge, deps: Deps) -> R
     status_code=204,
     summary="Graph (beta): users are compromised",
 )
-async def confirm_users_beta(request: Request, viewer: UserJudge, deps: Deps) -> Response:
+async def confirm_users_beta(request: Request, viewer: UserConfirmer, deps: Deps) -> Response:
     """The same."""
     return await _order(request, viewer, deps, risks.USER, RiskVerdict.COMPROMISED)
 

@@ -151,7 +151,7 @@ def read_risk(kind: RiskOf, subject_id: str, viewer: Reader, deps: Deps) -> Risk
 
 @router.post("/user/{user_id}/dismiss", status_code=204, summary="Say that nothing seen about a user counts")
 def dismiss_user_risk(
-    user_id: str, body: DismissBody, viewer: Annotated[Viewer, permit(Permission.USER_REVOKE)], deps: Deps
+    user_id: str, body: DismissBody, viewer: Annotated[Viewer, permit(Permission.USER_DISMISS_RISK)], deps: Deps
 ) -> None:
     """Not of your own account. What is seen from now on counts again."""
     decide(deps.control, deps.epoch, viewer.id, risks.USER, RiskVerdict.DISMISSED, [user_id], body.reason)

@@ -6,9 +6,9 @@ anything back that was revoked: old sessions and tokens stay dead, and an agent 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.identity import risk
 from watchfloor.model.errors import Conflict, Denied
@@ -18,7 +18,6 @@ from watchfloor.registry import inventory as registry
 from watchfloor.response import guards, local, saga
 from watchfloor.response.plans import LOCAL
 from watchfloor.storage import people, sagas
-from watchfloor.storage.people import User
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -30,38 +29,38 @@ def dismiss(tx: ControlTx, user_id: str, reason: str, incident_id: str | None = 
 
     Raises ``NotFound``, ``Conflict`` where there is nothing to lift, ``Guarded`` for the actor's own account.
     """
-    user = _held(tx, user_id)
-    guards.check_release(user_id, actor=tx.actor)
-    return _release(tx, user, Outcome.DISMISSED, reason, incident_id)
+    return release(tx, user_id, Outcome.DISMISSED, reason, incident_id)
 
 
 def remediate(tx: ControlTx, user_id: str, how: str, incident_id: str | None = None) -> Saga:
     """It was one and is over, as ``how`` says. Raises like ``dismiss``."""
-    user = _held(tx, user_id)
-    guards.check_release(user_id, actor=tx.actor)
-    return _release(tx, user, Outcome.REMEDIATED, how, incident_id)
+    return release(tx, user_id, Outcome.REMEDIATED, how, incident_id)
 
 
-def _held(tx: ControlTx, user_id: str) -> User:
+def is_held(tx: ControlTx, user_id: str) -> bool:
+    """Whether there is anything to lift: a risk, a duty to set a new password, or a response that is open."""
     user = local.require_user(tx, user_id)
-    waiting = sagas.list_active(tx, SagaKind.USER_COMPROMISE, user_id)
-    is_open = sagas.newest_open(tx, SagaKind.USER_COMPROMISE, user_id) is not None
-    if user.risk is RiskLevel.NONE and not user.must_reset_password and not is_open and not waiting:
+    if user.risk is not RiskLevel.NONE or user.must_reset_password:
+        return True
+    kind = SagaKind.USER_COMPROMISE
+    return bool(sagas.list_active(tx, kind, user_id)) or sagas.newest_open(tx, kind, user_id) is not None
+
+
+def release(tx: ControlTx, user_id: str, outcome: Outcome, reason: str, incident_id: str | None = None) -> Saga:
+    """Lift what holds a user, as ``outcome`` says why. Raises like ``dismiss``."""
+    user = local.require_user(tx, user_id)
+    guards.check_release(user_id, actor=tx.actor)
+    if not is_held(tx, user_id):
         raise Conflict(
             f"user {user_id} is at no risk and owes no new password: there is nothing to lift.", where="user"
         )
-    return user
-
-
-def _release(tx: ControlTx, user: User, outcome: Outcome, reason: str, incident_id: str | None) -> Saga:
     text = f"{outcome.value} by {tx.actor}: {reason}"
     about = {"issuer": user.issuer, "subject": user.subject, "upn": user.upn, "outcome": outcome.value}
     before = sagas.newest_open(tx, SagaKind.USER_COMPROMISE, user.id)
     saga.close(tx, SagaKind.USER_COMPROMISE, user.id, outcome, text)
     # One that is under way is overtaken: the last word counts.
     saga.close(tx, SagaKind.USER_RELEASE, user.id, outcome, text)
-    lift = risk.dismiss if outcome is Outcome.DISMISSED else risk.remediate
-    lift(tx, "user", user.id, reason)
+    LIFTS[outcome](tx, "user", user.id, reason)
     lifted = replace(local.require_user(tx, user.id), must_reset_password=False, updated_at=tx.now)
     people.save_user(tx, lifted, f"user:{_VERBS[outcome]}", reason)
     evidence = {
@@ -74,7 +73,17 @@ def _release(tx: ControlTx, user: User, outcome: Outcome, reason: str, incident_
     return saga.begin(tx, SagaKind.USER_RELEASE, user.id, reason, where, about, evidence={LOCAL: evidence})
 
 
-_VERBS: Mapping[Outcome, str] = {Outcome.DISMISSED: "dismiss-risk", Outcome.REMEDIATED: "remediate-risk"}
+_VERBS: Final[Mapping[Outcome, str]] = {
+    Outcome.DISMISSED: "dismiss-risk",
+    Outcome.REMEDIATED: "remediate-risk",
+    Outcome.SAFE: "confirm-safe",
+}
+LIFTS: Final[Mapping[Outcome, Callable[[ControlTx, str, str, str], object]]] = {
+    Outcome.DISMISSED: risk.dismiss,
+    Outcome.REMEDIATED: risk.remediate,
+    Outcome.SAFE: risk.confirm_safe,
+}
+"""How the risk itself is lifted, by why."""
 
 
 # -- agents and tool servers --------------------------------------------------------------------------------------

@@ -1,22 +1,24 @@
 """What an operator decides about the risk of many users or agents at once: compromised, safe, or nothing to it.
 
 Above ``identity``; Graph's door calls ``decide``. An order is carried out as a whole or not at all, in one transaction:
-whoever is confirmed compromised has no living session and no token once it is acknowledged. Nobody judges their own
+whoever is confirmed compromised has no living session and no token once it is acknowledged, and for users the same
+response is begun as by the portal's button (``saga``), under the same guards. Nobody judges their own
 account, and nobody clears an agent that they built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from watchfloor.identity import risk, sessions
 from watchfloor.model.errors import Denied, InputError, NotFound, Unavailable
-from watchfloor.model.risk import RiskState
+from watchfloor.model.sagas import Outcome, SagaKind
 from watchfloor.registry.lifecycle import builders
-from watchfloor.storage import actions, inventory, people, risks
+from watchfloor.response import recovery, saga
+from watchfloor.response.guards import Guarded
+from watchfloor.storage import actions, inventory, risks, sagas
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx, SqlControlStore
@@ -50,6 +52,21 @@ def decide(
     chosen = list(dict.fromkeys(ids))
     if not 0 < len(chosen) <= MOST:
         raise InputError(f"an order names 1 to {MOST} of them.", where=f"{kind}Ids")
+    try:
+        revision = _carry_out(store, operator_id, kind, verdict, chosen, reason)
+    except Guarded as error:
+        with store.tx(operator_id) as tx:
+            detail = {"action": f"{kind}_risk:{verdict.value}", "because": str(error), "reason": reason[:1000]}
+            tx.audit("action:refuse", f"{kind}/{','.join(chosen)[:300]}", detail)
+        raise
+    if revision is not None and epoch() < revision:
+        raise Unavailable("It is stored, but the gateway workers have not been told. Look at the server's log.")
+
+
+def _carry_out(
+    store: SqlControlStore, operator_id: str, kind: str, verdict: RiskVerdict, chosen: Sequence[str], reason: str
+) -> int | None:
+    """Everything, or nothing; the revision that carries it."""
     with store.tx(operator_id, audited=False) as tx:
         known = set(risks.known_subjects(tx, kind, chosen))
         for subject_id in chosen:
@@ -61,25 +78,33 @@ def decide(
             subject = f"{kind}/{subject_id}"
             record = actions.add_record(tx, f"{kind}_risk:{verdict.value}", subject, "done", {"reason": reason})
             tx.audit("action:perform", subject, {"action": record.action, "record": record.id, "incident": None})
-        revision = tx.revision
-    if revision is not None and epoch() < revision:
-        raise Unavailable("It is stored, but the gateway workers have not been told. Look at the server's log.")
+        return tx.revision
 
 
 def _decide_user(tx: ControlTx, user_id: str, verdict: RiskVerdict, reason: str) -> None:
     if user_id == tx.actor:
         raise Denied("You cannot judge your own account. Ask another operator to.")
-    before = risk.find(tx, risks.USER, user_id)
     if verdict is RiskVerdict.COMPROMISED:
-        sessions.revoke_user(tx, user_id, reason, require_password_reset=True)
-        risk.confirm_compromised(tx, risks.USER, user_id, reason)
+        _confirm_user(tx, user_id, reason)
         return
-    (risk.confirm_safe if verdict is RiskVerdict.SAFE else risk.dismiss)(tx, risks.USER, user_id, reason)
-    user = people.find_user(tx, user_id)
-    if user is not None and user.must_reset_password and before.state is RiskState.CONFIRMED_COMPROMISED:
-        # It was no compromise, so there is no new password to set. Sessions that ended stay dead.
-        lifted = replace(user, must_reset_password=False, updated_at=tx.now)
-        people.save_user(tx, lifted, "user:lift-password-reset", reason)
+    outcome = Outcome.SAFE if verdict is RiskVerdict.SAFE else Outcome.DISMISSED
+    if recovery.is_held(tx, user_id):
+        recovery.release(tx, user_id, outcome, reason)
+    else:
+        recovery.LIFTS[outcome](tx, risks.USER, user_id, reason)
+
+
+def _confirm_user(tx: ControlTx, user_id: str, reason: str) -> None:
+    """The same response as the portal's, with the same guards. One that is under way already is what was asked for."""
+    kind = SagaKind.USER_COMPROMISE
+    needed = saga.approvals(tx, kind, user_id, tx.actor)
+    if needed:
+        raise Guarded(
+            f"{user_id} needs a second operator: {'; '.join(needed)}. Confirm it in the portal or by "
+            f"POST /api/users/{user_id}/confirm-compromised, where a colleague can approve it."
+        )
+    if not sagas.list_active(tx, kind, user_id):
+        saga.confirm(tx, kind, user_id, reason)
 
 
 def _decide_agent(tx: ControlTx, agent_id: str, verdict: RiskVerdict, reason: str) -> None:
