@@ -203,10 +203,11 @@ def measure(folder: Path, rounds: int) -> list[Result]:
     events = DuckDbStore(folder / "events.duckdb", folder / "cold", memory_limit="1GB")
     results = []
     try:
+        vault = Vault.open(folder / "vault.key")
         deps = PortalDeps(
-            control=control, events=events, compiler=KqlCompiler(), vault=Vault.open(folder / "vault.key"),
-            operators=Operators(control, passwords=Passwords(memory_kib=64)), epoch=epoch.revision, public_url=URL,
-            gateway_url="http://127.0.0.1:7701",
+            control=control, events=events, compiler=KqlCompiler(), vault=vault,
+            operators=Operators(control, vault, passwords=Passwords(memory_kib=64)), epoch=epoch.revision,
+            public_url=URL, gateway_url="http://127.0.0.1:7701",
         )  # fmt: skip
         app: FastAPI = build_portal(deps)
         with control.tx("bench") as tx:

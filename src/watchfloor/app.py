@@ -22,10 +22,13 @@ from watchfloor.connectors.identity.registry import ConfiguredConnectors
 from watchfloor.connectors.siem import Sink, open_sink, stream_to_all
 from watchfloor.identity import keys, setup
 from watchfloor.identity.logons import TokenEvents
+from watchfloor.identity.oidc import RelyingParty, SignOns, read_roles
 from watchfloor.identity.operators import Operators
+from watchfloor.identity.providers import KeySets
 from watchfloor.identity.sts import TokenService, TokenSettings
 from watchfloor.jobs import JobContext, Jobs, JobStatus
 from watchfloor.model.errors import InputError
+from watchfloor.model.urls import outbound_problem
 from watchfloor.portal.app import build_portal
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
@@ -116,7 +119,7 @@ def build_server(settings: Settings) -> Server:
         tx.audit("server:start", "server", {"host": settings.host, "port": settings.port})
     _offer_setup(data / "run" / "setup.url", settings, setup_token)
 
-    operators = Operators(control)
+    operators = Operators(control, vault, admins_need_second_factor=settings.admins_need_second_factor)
     _keep_admin_token(operators, data / "run" / "admin.token")
     log = log_opener(data, settings.log_url)()
     tokens = TokenService(
@@ -158,6 +161,8 @@ def build_server(settings: Settings) -> Server:
             gateway_url=settings.effective_gateway_url,
             tokens=tokens,
             connectors=connectors,
+            sign_ons=_sign_ons(settings, control, tokens.key_sets),
+            sign_on_name=settings.oidc_name,
             nudge=jobs.nudge,
             jobs=job_health,
             max_body_bytes=settings.max_body_bytes,
@@ -168,13 +173,41 @@ def build_server(settings: Settings) -> Server:
 
 def _sinks(settings: Settings) -> list[Sink]:
     """Other SIEMs. Raises ``InputError`` for an address that is none, or a token file that cannot be read."""
-    token = ""
-    if settings.siem_token_file:
-        try:
-            token = Path(settings.siem_token_file).read_text("utf-8").strip()
-        except OSError as error:
-            raise InputError(f"{settings.siem_token_file}: {error.strerror}.", where="siem_token_file") from error
+    token = _secret_of(settings.siem_token_file, "siem_token_file") if settings.siem_token_file else ""
     return [open_sink(url, token=token) for url in settings.siem.split()]
+
+
+def _sign_ons(settings: Settings, control: SqlControlStore, keys: KeySets) -> SignOns | None:
+    """Sign-ins through an identity provider. Raises ``InputError`` for what is missing or cannot be read."""
+    if not settings.oidc_issuer:
+        return None
+    problem = outbound_problem(settings.oidc_issuer, require_tls=True)
+    if problem:
+        raise InputError(problem, where="oidc_issuer")
+    if not settings.oidc_client_id or not settings.oidc_client_secret_file:
+        raise InputError("is missing.", where="oidc_client_id, oidc_client_secret_file", remedy="Register a client.")
+    party = RelyingParty(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        client_secret=_secret_of(settings.oidc_client_secret_file, "oidc_client_secret_file"),
+        redirect_uri=f"{settings.effective_server_url}/signin/callback",
+        scopes=settings.oidc_scopes,
+        name_claim=settings.oidc_name_claim,
+        roles_claim=settings.oidc_roles_claim,
+        roles=read_roles(settings.oidc_roles),
+        provisions=settings.oidc_provisions,
+    )
+    if party.provisions and not party.roles:
+        raise InputError("needs oidc_roles: nobody would have a role.", where="oidc_provisions")
+    return SignOns(control, party, keys)
+
+
+def _secret_of(path: str, where: str) -> str:
+    """What stands in a file of ours. Raises ``InputError``."""
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.", where=where) from error
 
 
 def _offer_setup(path: Path, settings: Settings, token: str | None) -> None:

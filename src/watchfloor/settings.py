@@ -100,6 +100,21 @@ class Settings:
         5400.0, "How long after a revocation a user of its agents stays refused."
     )
 
+    admins_need_second_factor: bool = _setting(
+        True, "Administrators with a password add a second factor before anything else (docs/sign-in.md)."
+    )
+    oidc_issuer: str = _setting("", "Identity provider through which operators sign in; empty means passwords only.")
+    oidc_client_id: str = _setting("", "Our client id there.")
+    oidc_client_secret_file: str = _setting("", "File with our client secret there.")
+    oidc_name: str = _setting("your organization", "What operators call it: Sign in with …")
+    oidc_scopes: str = _setting("openid profile email", "Scopes to ask for.")
+    oidc_name_claim: str = _setting("preferred_username", "Claim that names an operator at the first sign-in.")
+    oidc_roles_claim: str = _setting("groups", "Claim whose values give roles.")
+    oidc_roles: str = _setting(
+        "", "Roles by value of that claim, as GROUP=ROLE separated by spaces; empty means that owners give roles."
+    )
+    oidc_provisions: bool = _setting(False, "Whoever has a role by these claims gets an account at the first sign-in.")
+
     siem: str = _setting(
         "", "Other SIEMs that alerts and decisions are sent on to, separated by spaces (docs/exports.md)."
     )

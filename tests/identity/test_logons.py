@@ -50,7 +50,7 @@ def door(zava: World, tmp_path: Path) -> Iterator[Door]:
     passwords = Passwords()
     with zava.store.tx("root") as tx:
         operators.create(tx, "lin", passwords.hash(PASSWORD), [Role.SOC_OPERATOR], display_name="Lin Okafor")
-    yield Door(zava, log, service, Operators(zava.store, passwords=passwords, clock=zava.clock.monotonic))
+    yield Door(zava, log, service, Operators(zava.store, zava.vault, passwords=passwords, clock=zava.clock.monotonic))
     log.close()
 
 

@@ -35,7 +35,7 @@ def desk(world: World, passwords: Passwords) -> Iterator[Operators]:
     with world.store.tx("setup") as tx:
         operators.create(tx, "lin", passwords.hash(PASSWORD), [Role.SOC_OPERATOR])
         operators.create(tx, "root", passwords.hash("root's own " + PASSWORD), [Role.OWNER])
-    yield Operators(world.store, passwords=passwords, clock=world.clock.monotonic)
+    yield Operators(world.store, world.vault, passwords=passwords, clock=world.clock.monotonic)
 
 
 def sign_in(
@@ -99,7 +99,7 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(world: World) -> None
     passwords = Passwords()
     with world.store.tx("setup") as tx:
         operators.create(tx, "lin", passwords.hash(PASSWORD), [Role.OWNER])
-    desk = Operators(world.store, passwords=passwords, clock=world.clock.monotonic)
+    desk = Operators(world.store, world.vault, passwords=passwords, clock=world.clock.monotonic)
 
     def seconds(name: str) -> float:
         world.clock.pass_seconds(600)

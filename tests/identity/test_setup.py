@@ -27,7 +27,7 @@ def offer(world: World) -> str:
 def test_whoever_holds_the_token_becomes_owner_and_can_sign_in(world: World) -> None:
     operator = setup.set_up(world.store, PASSWORDS, offer(world), "ada", PASSWORD)
     assert operator.roles == {Role.OWNER}
-    desk = Operators(world.store, passwords=PASSWORDS, clock=world.clock.monotonic)
+    desk = Operators(world.store, world.vault, passwords=PASSWORDS, clock=world.clock.monotonic)
     assert desk.sign_in("ada", PASSWORD, "10.0.0.1").token
 
 
@@ -78,7 +78,9 @@ def test_a_mistake_in_name_or_password_does_not_use_the_token_up(world: World) -
 
 
 def test_the_local_admin_does_not_count_as_set_up(world: World) -> None:
-    Operators(world.store, passwords=PASSWORDS).write_local_admin_token(world.directory / "run" / "admin.token")
+    Operators(world.store, world.vault, passwords=PASSWORDS).write_local_admin_token(
+        world.directory / "run" / "admin.token"
+    )
     assert setup.set_up(world.store, PASSWORDS, offer(world), "ada", PASSWORD)
 
 

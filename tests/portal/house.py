@@ -294,7 +294,7 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
             events=stores.events,
             compiler=stores.compiler,
             vault=vault,
-            operators=Operators(stores.control, passwords=Passwords(memory_kib=64)),
+            operators=Operators(stores.control, vault, passwords=Passwords(memory_kib=64)),
             epoch=stores.epoch.revision,
             public_url=public_url,
             gateway_url="http://127.0.0.1:7701",

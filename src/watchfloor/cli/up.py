@@ -295,6 +295,9 @@ def up(
     """
     settings = load(os.environ, config=config, overrides=overrides)
     settings = dataclasses.replace(settings, data=settings.data.absolute())
+    if demo and "WATCHFLOOR_ADMINS_NEED_SECOND_FACTOR" not in os.environ:
+        # A look around should not begin with a phone.
+        settings = dataclasses.replace(settings, admins_need_second_factor=False)
     supervisor = Supervisor(settings, demo_base_port=demo_base_port if demo else None, demo_rate=demo_rate)
     console = Console(stderr=True, quiet=as_json)
 

@@ -42,7 +42,9 @@ EVENTS: Final[Mapping[str, str]] = {
     "operator:sign-in": "LogonSuccess",
     "operator:sign-in-failed": "LogonFailed",
     "operator:sign-out": "LogonEnded",
+    "operator:end-session": "LogonEnded",
     "operator:end-sessions": "SessionsEnded",
+    "operator:back-channel-logout": "SessionsEnded",
     "user:revoke-sessions": "SessionsEnded",
 }
 """Entries of the audit log that are rows, and what they are called."""
@@ -51,6 +53,8 @@ ERROR_CODES: Final[Mapping[str, int]] = {
     "unknown_operator": 50034,
     "user_unknown": 50034,
     "wrong_password": 50126,
+    "wrong_code": 500121,
+    "sign_on_refused": 50105,
     "throttled": 50053,
     "disabled": 50057,
     "user_disabled": 50057,

@@ -14,7 +14,7 @@ import binascii
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -238,11 +238,24 @@ def verify_subject(
     token: str, provider: IdentityProvider, keys: KeySets, *, now: datetime, max_age_seconds: int
 ) -> Subject:
     """What ``token`` of ``provider`` proves. Raises ``SubjectRefused``; ``Unavailable`` without the provider's keys."""
+    claims = signed_claims(token, provider, keys)
+    issued = _seconds(claims, "iat") or 0
+    lead = keys.clock_lead(provider.jwks_uri, issued - now.timestamp())
+    return replace(_check_claims(claims, provider, now.timestamp(), max_age_seconds), clock_lead=lead)
+
+
+def signed_claims(
+    token: str, provider: IdentityProvider, keys: KeySets, *, types: Collection[str] = _TYPES
+) -> dict[str, Any]:
+    """What stands in ``token``, once its signature by ``provider`` was verified; none of the claims is checked.
+
+    Raises ``SubjectRefused``; ``Unavailable`` without the provider's keys.
+    """
     unverified_issuer(token)
     header = header_of(token)
     if header.get("alg") != "RS256":
         raise SubjectRefused("The subject token is not signed with RS256.")
-    if str(header.get("typ", "")).lower() not in _TYPES:
+    if str(header.get("typ", "")).lower() not in types:
         raise SubjectRefused("The subject token is of another type (typ) than an ID or access token.")
     if any(name in header for name in FORBIDDEN_HEADERS):
         raise SubjectRefused("The subject token's header holds a parameter that is not accepted.")
@@ -251,12 +264,9 @@ def verify_subject(
     if key is None:
         raise SubjectRefused("The subject token is signed with a key that its issuer does not publish.")
     try:
-        claims = jwt.decode(token, key, algorithms=["RS256"]).claims
+        return dict(jwt.decode(token, key, algorithms=["RS256"]).claims)
     except (JoseError, ValueError, RecursionError):
         raise SubjectRefused("The subject token's signature is wrong.") from None
-    issued = _seconds(claims, "iat") or 0
-    lead = keys.clock_lead(provider.jwks_uri, issued - now.timestamp())
-    return replace(_check_claims(claims, provider, now.timestamp(), max_age_seconds), clock_lead=lead)
 
 
 def _check_claims(claims: Mapping[str, Any], provider: IdentityProvider, now: float, max_age: int) -> Subject:

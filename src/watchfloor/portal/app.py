@@ -10,13 +10,14 @@ from importlib import resources
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import iter_route_contexts
 
 from watchfloor import __version__, content
 from watchfloor.model.errors import NotFound, WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.portal import (
+    account,
     action_pages,
     admin,
     auth,
@@ -50,7 +51,7 @@ from watchfloor.portal import (
     traces,
     users,
 )
-from watchfloor.portal.auth import PUBLIC, Viewer, permit
+from watchfloor.portal.auth import PUBLIC, SecondFactorMissing, Viewer, permit
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.portal.health import Counts
 from watchfloor.portal.html import h
@@ -66,9 +67,8 @@ _ROUTERS: Final = (
     playbooks.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
     graph_cases.router, graph_risk.router, risk.router, incident_graph.router, blast_radius.router, sources.router,
-    sightings.router, pipeline.router,
-    identity_providers.router,
-    operators.router, setup.router, rules.router, rules.suppressing,
+    sightings.router, pipeline.router, identity_providers.router, operators.router, account.router, account.pages,
+    setup.router, rules.router, rules.suppressing,
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
@@ -86,6 +86,8 @@ def _is_page(request: Request) -> bool:
 def _on_page_error(request: Request, error: WatchfloorError) -> Response:
     if isinstance(error, Unauthenticated):
         return setup.to_sign_in(request)
+    if isinstance(error, SecondFactorMissing) and request.method == "GET":
+        return RedirectResponse("/account", 303)
     status, title = problems.status_of(error)
     return small_page(
         title, h("p", str(error), role="alert"), h("p", h("a", "Overview", href="/", cls="button")), status=status

@@ -7,7 +7,8 @@ itself, so every unsafe method with it also needs the session's CSRF token and m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -27,6 +28,12 @@ from watchfloor.response import approvers
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER: Final = "x-csrf-token"
 _MAX_FORM_BYTES: Final = 64 * 1024
+
+
+class SecondFactorMissing(Denied):
+    """An administrator has to add a second factor before anything else."""
+
+    code = "second_factor_missing"
 
 
 class CrossSite(Denied):
@@ -154,6 +161,8 @@ class Requires:
             token = fields.get("csrf", "") or request.headers.get(CSRF_HEADER, "")
             if not viewer.session.csrf_matches(token):
                 raise CrossSite("The CSRF token is missing or not this session's. Reload the page.")
+        if viewer.session.must_enrol and self.permission != "signed_in":
+            raise SecondFactorMissing("Administrators sign in with a second factor. Add one to your account first.")
         if (
             self.permission != "signed_in"
             and self.permission not in viewer.permissions
@@ -209,10 +218,11 @@ class SetupBody(_Body):
 
 
 class SignInBody(_Body):
-    """Name and password."""
+    """Name and password, and the code of an authenticator app (or a recovery code) where the account has one."""
 
     name: str = Field(max_length=200)
     password: str = Field(max_length=1000)
+    code: str | None = Field(default=None, max_length=40)
 
 
 class Me(BaseModel):
@@ -223,6 +233,7 @@ class Me(BaseModel):
     roles: list[str]
     permissions: list[str]
     csrf_token: str
+    must_add_second_factor: bool = False
 
 
 def me(session: Session) -> Me:
@@ -233,17 +244,30 @@ def me(session: Session) -> Me:
         roles=sorted(session.operator.roles),
         permissions=sorted(session.permissions),
         csrf_token=session.csrf_token,
+        must_add_second_factor=session.must_enrol,
     )
 
 
-def sign_in(deps: PortalDeps, request: Request, name: str, password: str) -> SignedIn:
-    """A fresh session. Raises ``SignInFailed``, ``Throttled``, ``CrossSite``."""
-    check_same_site(request, deps)
-    label = request.headers.get("user-agent", "browser")
+def label_of(request: Request) -> str:
+    """What the list of sessions calls the one that begins with ``request``."""
+    return request.headers.get("user-agent", "browser")
+
+
+@contextmanager
+def throttling() -> Iterator[None]:
+    """Who guesses too fast is told so, and when to come back."""
     try:
-        return deps.operators.sign_in(name, password, address_of(request), label=label)
+        yield
     except Unavailable as error:
         raise Throttled(str(error), retry_after=error.retry_after) from error
+
+
+def sign_in(deps: PortalDeps, request: Request, name: str, password: str, code: str | None = None) -> SignedIn:
+    """A fresh session. Raises ``SignInFailed``, ``SecondFactorRequired``, ``CodeWrong``, ``Throttled``,
+    ``CrossSite``."""
+    check_same_site(request, deps)
+    with throttling():
+        return deps.operators.sign_in(name, password, address_of(request), label=label_of(request), code=code)
 
 
 router = APIRouter(prefix="/api", tags=["session"])
@@ -262,7 +286,7 @@ def create_first_operator(body: SetupBody, request: Request, response: Response,
 @router.post("/session", dependencies=[PUBLIC], summary="Sign in")
 def create_session(body: SignInBody, request: Request, response: Response, deps: Deps) -> Me:
     """Answers with the session's CSRF token and sets the session cookie."""
-    signed_in = sign_in(deps, request, body.name, body.password)
+    signed_in = sign_in(deps, request, body.name, body.password, body.code)
     set_cookie(response, deps, signed_in)
     return me(signed_in.session)
 

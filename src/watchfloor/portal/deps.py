@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from watchfloor.identity.connector import Connectors, NoConnectors
+from watchfloor.identity.oidc import SignOns
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.sts import TokenService
 from watchfloor.storage.activity import Activity
@@ -87,6 +88,9 @@ class PortalDeps:
     gateway_url: str
     tokens: TokenService | None = None
     connectors: Connectors = field(default_factory=NoConnectors)
+    sign_ons: SignOns | None = None
+    """Sign-ins through an identity provider, where one is set; ``sign_on_name`` is what operators call it."""
+    sign_on_name: str = "your organization"
     now: Callable[[], datetime] = utc_now
     nudge: Callable[[str], None] = _nothing
     jobs: Callable[[], Sequence[JobHealth]] = _no_jobs

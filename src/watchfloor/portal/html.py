@@ -49,6 +49,11 @@ def h(tag: str, *children: Child, cls: str = "", **attributes: Attribute) -> Htm
     return Html(start if tag in _VOID else f"{start}{_render(children)}</{tag}>")
 
 
+def picture(svg: str) -> Html:
+    """An SVG element that a library has drawn: the only HTML that comes from elsewhere."""
+    return Html(svg)
+
+
 def document(title: str, *body: Child, head: Child = None) -> str:
     """A whole page."""
     inner = h(

@@ -56,7 +56,13 @@ def shell(viewer: Viewer, title: str, *content: Child, here: str = "") -> HTMLRe
             h("nav", links, aria_label="Main"),
             h(
                 "form",
-                h("span", session.operator.name, cls="who", title=", ".join(sorted(session.operator.roles))),
+                h(
+                    "a",
+                    session.operator.name,
+                    href="/account",
+                    cls="who",
+                    title=", ".join(sorted(session.operator.roles)),
+                ),
                 csrf(viewer),
                 h("button", "Sign out", type="submit", cls="quiet"),
                 method="post",
@@ -153,7 +159,7 @@ def section(title: str, *content: Child, note: str = "", cls: str = "") -> Html:
 
 def field(
     label: str, name: str, *, type: str = "text", value: str = "", hint: str = "", autocomplete: str = "off",
-    autofocus: bool = False, minlength: int | None = None, required: bool = True,
+    autofocus: bool = False, minlength: int | None = None, required: bool = True, inputmode: str | None = None,
 ) -> Html:  # fmt: skip
     """A labelled input; its hint is read with it."""
     return h(
@@ -161,7 +167,8 @@ def field(
         h("label", label, for_=name),
         h(
             "input", id=name, name=name, type=type, value=value, required=required, autocomplete=autocomplete,
-            autofocus=autofocus, minlength=minlength, aria_describedby=f"{name}-hint" if hint else None,
+            autofocus=autofocus, minlength=minlength, inputmode=inputmode,
+            aria_describedby=f"{name}-hint" if hint else None,
         ),
         h("p", hint, id=f"{name}-hint", cls="hint") if hint else None,
         cls="field",

@@ -16,7 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from watchfloor.identity.operators import SignInFailed
+from watchfloor.identity.operators import SecondFactorRequired, SignInFailed
+from watchfloor.identity.second_factor import CodeWrong
 from watchfloor.model.errors import (
     Conflict,
     Corrupt,
@@ -62,6 +63,8 @@ class Throttled(Unavailable):
 _STATUS: Final[tuple[tuple[type[WatchfloorError], int, str], ...]] = (
     (Unauthenticated, 401, "Not signed in"),
     (SignInFailed, 401, "Sign-in failed"),
+    (SecondFactorRequired, 401, "A code is needed"),
+    (CodeWrong, 401, "Wrong code"),
     (Denied, 403, "Not allowed"),
     (NotFound, 404, "Not found"),
     (Conflict, 409, "Not possible in this state"),

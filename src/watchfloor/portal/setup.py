@@ -9,22 +9,29 @@ from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from watchfloor.identity import setup as first_setup
+from watchfloor.identity.oidc import SIGN_ON_SECONDS, SignOnRefused
+from watchfloor.identity.operators import SecondFactorRequired
 from watchfloor.identity.passwords import MIN_LENGTH
-from watchfloor.model.errors import Denied, InputError, WatchfloorError
+from watchfloor.identity.second_factor import CodeWrong
+from watchfloor.model.errors import Denied, InputError, NotFound, Unavailable, WatchfloorError
 from watchfloor.portal.auth import (
     PUBLIC,
     CrossSite,
     Viewer,
+    address_of,
     check_same_site,
     clear_cookie,
+    cookie_name,
+    label_of,
     permit,
     read_form,
     set_cookie,
     sign_in,
+    throttling,
 )
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.html import h
@@ -120,10 +127,12 @@ async def do_setup(request: Request, deps: Deps) -> Response:
 # -- sign-in ------------------------------------------------------------------------------------------------------
 
 
-def _sign_in_form(target: str, name: str = "", problem: str = "", status: int = 200) -> HTMLResponse:
+def _sign_in_form(deps: PortalDeps, target: str, name: str = "", problem: str = "", status: int = 200) -> HTMLResponse:
+    way = f"/signin/provider?next={quote(target, safe='')}"
     return small_page(
         "Sign in",
         alarm(problem) if problem else None,
+        h("p", h("a", f"Sign in with {deps.sign_on_name}", href=way, cls="button primary")) if deps.sign_ons else None,
         h(
             "form",
             h("input", type="hidden", name="next", value=target),
@@ -142,7 +151,56 @@ def show_sign_in(deps: Deps, next: Annotated[str, Query(max_length=2000)] = "/")
     """The form; on a fresh installation, how to set it up."""
     if not _is_set_up(deps):
         return RedirectResponse("/setup", 303)
-    return _sign_in_form(local_path(next))
+    return _sign_in_form(deps, local_path(next))
+
+
+@router.get("/signin/provider", dependencies=[PUBLIC])
+def begin_sign_on(deps: Deps, next: Annotated[str, Query(max_length=2000)] = "/") -> Response:
+    """Goes to the identity provider."""
+    if deps.sign_ons is None:
+        raise NotFound("no identity provider is set.", where="sign-in", remedy="Sign in with name and password.")
+    begun = deps.sign_ons.begin(local_path(next))
+    response = RedirectResponse(begun.url, 303)
+    response.set_cookie(
+        _flow_cookie(deps), begun.browser, max_age=SIGN_ON_SECONDS, path="/", secure=deps.is_https, httponly=True,
+        samesite="lax",
+    )  # fmt: skip
+    return response
+
+
+@router.get("/signin/callback", dependencies=[PUBLIC])
+def finish_sign_on(request: Request, deps: Deps) -> Response:
+    """Where the identity provider sends the browser back to."""
+    if deps.sign_ons is None:
+        raise NotFound("no identity provider is set.", where="sign-in", remedy="Sign in with name and password.")
+    answer = {name: value[:4000] for name, value in request.query_params.items()}
+    browser = request.cookies.get(_flow_cookie(deps), "")
+    try:
+        signed_in, target = deps.sign_ons.finish(answer, browser, address_of(request), label=label_of(request))
+    except (SignOnRefused, Unavailable) as error:
+        response: Response = _sign_in_form(deps, "/", "", _sentence(error), status_of(error)[0])
+    else:
+        response = RedirectResponse(target, 303)
+        set_cookie(response, deps, signed_in)
+    response.delete_cookie(_flow_cookie(deps), path="/", secure=deps.is_https, httponly=True, samesite="lax")
+    return response
+
+
+@router.post("/signin/backchannel-logout", dependencies=[PUBLIC])
+async def log_out_by_provider(request: Request, deps: Deps) -> Response:
+    """The identity provider ends sessions of its own, and ours with them (OpenID Connect Back-Channel Logout)."""
+    form = await read_form(request)
+    if deps.sign_ons is None:
+        return JSONResponse({"error": "invalid_request", "error_description": "No identity provider is set."}, 400)
+    try:
+        await run_in_threadpool(deps.sign_ons.log_out, form.get("logout_token", ""))
+    except SignOnRefused as refused:
+        return JSONResponse({"error": "invalid_request", "error_description": str(refused)}, 400)
+    return Response(status_code=200)
+
+
+def _flow_cookie(deps: PortalDeps) -> str:
+    return f"{cookie_name(deps)}-signin"
 
 
 @router.post("/signin", dependencies=[PUBLIC])
@@ -152,17 +210,48 @@ async def do_sign_in(request: Request, deps: Deps) -> Response:
     target, name = local_path(form.get("next", "/")), form.get("name", "")[:200]
 
     def act() -> Response:
+        challenge = form.get("challenge", "")
         try:
-            signed_in = sign_in(deps, request, name, form.get("password", ""))
+            if challenge:
+                check_same_site(request, deps)
+                with throttling():
+                    signed_in = deps.operators.answer_challenge(
+                        challenge, form.get("code", ""), address_of(request), label=label_of(request)
+                    )
+            else:
+                signed_in = sign_in(deps, request, name, form.get("password", ""))
         except CrossSite:
             raise
+        except SecondFactorRequired as needed:
+            return _code_form(target, needed.challenge)
+        except CodeWrong as error:
+            return _code_form(target, challenge, _sentence(error), status_of(error)[0])
         except WatchfloorError as error:
-            return _sign_in_form(target, name, _sentence(error), status_of(error)[0])
+            return _sign_in_form(deps, target, name, _sentence(error), status_of(error)[0])
         response = RedirectResponse(target, 303)
         set_cookie(response, deps, signed_in)
         return response
 
     return await run_in_threadpool(act)
+
+
+def _code_form(target: str, challenge: str, problem: str = "", status: int = 200) -> HTMLResponse:
+    return small_page(
+        "Enter your code",
+        alarm(problem) if problem else None,
+        h(
+            "form",
+            h("input", type="hidden", name="next", value=target),
+            h("input", type="hidden", name="challenge", value=challenge),
+            field("Code", "code", autocomplete="one-time-code", inputmode="numeric", autofocus=True,
+                  hint="Six digits of your authenticator app, or one of your recovery codes."),
+            h("button", "Sign in", type="submit", cls="primary"),
+            method="post",
+            action="/signin",
+        ),
+        h("p", h("a", "Begin again", href="/signin"), cls="note"),
+        status=status,
+    )  # fmt: skip
 
 
 @router.post("/signout")

@@ -96,6 +96,10 @@ class OperatorSession:
     created_at: datetime
     seen_at: datetime
     expires_at: datetime
+    idp_issuer: str | None = None
+    idp_subject: str | None = None
+    idp_session: str | None = None
+    """Which identity provider signed the operator in, as whom, in which of its sessions."""
 
     @property
     def is_api_token(self) -> bool:
@@ -336,11 +340,16 @@ def add_session(tx: ControlTx, session: OperatorSession, action: str, *, address
             created_at=session.created_at,
             seen_at=session.seen_at,
             expires_at=session.expires_at,
+            idp_issuer=session.idp_issuer,
+            idp_subject=session.idp_subject,
+            idp_session=session.idp_session,
         )
     )
     detail = {"label": session.label, "expires_at": session.expires_at.isoformat()}
     if address:
         detail["address"] = address
+    if session.idp_issuer:
+        detail |= {"protocol": "openid", "issuer": session.idp_issuer}
     tx.audit(action, f"operator/{session.operator_id}", detail)
 
 

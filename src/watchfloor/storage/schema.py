@@ -21,6 +21,10 @@ from watchfloor.storage.schema_directory import identity_connector as identity_c
 from watchfloor.storage.schema_risk import risk as risk
 from watchfloor.storage.schema_risk import risk_change as risk_change
 from watchfloor.storage.schema_risk import risk_detection as risk_detection
+from watchfloor.storage.schema_sign_in import operator_factor as operator_factor
+from watchfloor.storage.schema_sign_in import operator_identity as operator_identity
+from watchfloor.storage.schema_sign_in import sign_on as sign_on
+from watchfloor.storage.schema_sign_in import used_token as used_token
 
 # -- state as a whole ---------------------------------------------------------------------------------------------
 
@@ -242,6 +246,10 @@ operator_session = _table(
     _at("created_at"),
     _at("seen_at"),
     _at("expires_at"),
+    sa.Column("idp_issuer", sa.String(500), nullable=True),
+    sa.Column("idp_subject", sa.String(500), nullable=True),
+    sa.Column("idp_session", sa.String(300), nullable=True),
+    sa.Index("ix_operator_session_idp_issuer", "idp_issuer"),
 )
 """Browser sessions and API tokens, by SHA-256 of the secret."""
 
