@@ -125,6 +125,12 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("playbooks-propose", "A critical incident about a user is proposed to be confirmed compromised, and one click does it."),
     Claim("playbooks-once", "A playbook runs once for each incident, whatever restarts, and acts only where it was allowed to."),
     Claim("response-server", "A compromised tool server is refused for every agent, and who used it is listed."),
+    # -- shared signals -------------------------------------------------------------------------------------------
+    Claim("signals-refused", "A security event that is not right in every way changes nothing, and its sender is told why."),
+    Claim("signals-revoke", "A session that its identity provider revokes is over at the gateways when the event is acknowledged."),
+    Claim("signals-remediate", "A new password, told by the identity provider, ends a compromise only if it was set after the revoke."),
+    Claim("signals-poll", "Security events that have to be fetched are taken once each and acknowledged; what is wrong is reported."),
+    Claim("global-revocation", "A registered issuer ends every session and token of a user in one request, and nobody else does."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

@@ -30,6 +30,8 @@ from watchfloor.identity.connector import Ability, Connectors, NoConnectors
 from watchfloor.identity.logons import BATCH as LOGONS_AT_ONCE
 from watchfloor.identity.logons import publish_logons
 from watchfloor.identity.providers import KeySets
+from watchfloor.identity.signals import poll
+from watchfloor.identity.signals.receive import Receiver
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
 from watchfloor.response import holds, playbooks
@@ -263,6 +265,14 @@ def sync_directories(context: JobContext) -> None:
         raise Unavailable("; ".join(failed))
 
 
+def poll_signals(context: JobContext) -> None:
+    """Fetch security events from transmitters that do not push them, and forget what is long over."""
+    if context.key_sets is not None:
+        receiver = Receiver(context.control, context.vault, context.key_sets)
+        poll.poll_all(context.control, context.vault, receiver)
+        receiver.forget_old()
+
+
 def drop_retired_keys(context: JobContext) -> None:
     """Make gateways forget signing keys whose time is over."""
     with context.control.read() as tx:
@@ -314,6 +324,7 @@ JOBS: Final = (
     Job(fade_risks, 300),
     Job(refresh_identity_keys, 30),
     Job(sync_directories, 600),
+    Job(poll_signals, 5),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),
 )

@@ -55,6 +55,7 @@ KINDS: Final[Mapping[str, RiskKind]] = {
     "adminConfirmedUserCompromised": RiskKind("An operator confirmed that the account is compromised"),
     "adminConfirmedAgentCompromised": RiskKind("An operator confirmed that the agent is compromised"),
     "threatIntelligenceAccount": RiskKind("Threat intelligence knows the account"),
+    "providerRiskLevel": RiskKind("An identity provider says that the account is at risk"),
     "failedAccessAttempt": RiskKind("Many attempts of the agent to get access were refused", RiskLevel.MEDIUM),
     "signInSpike": RiskKind("The agent signed in far more often than it does", RiskLevel.MEDIUM),
     "unfamiliarResourceAccess": RiskKind("The agent turned to a resource that it has never used", RiskLevel.LOW),

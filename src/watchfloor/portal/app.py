@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import iter_route_contexts
 
 from watchfloor import __version__, content
+from watchfloor.identity.signals.receive import Receiver
 from watchfloor.model.errors import NotFound, WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.portal import (
@@ -49,6 +50,7 @@ from watchfloor.portal import (
     sightings,
     sources,
     traces,
+    transmitters,
     users,
 )
 from watchfloor.portal.auth import PUBLIC, SecondFactorMissing, Viewer, permit
@@ -57,6 +59,7 @@ from watchfloor.portal.health import Counts
 from watchfloor.portal.html import h
 from watchfloor.portal.layout import small_page
 from watchfloor.portal.problems import Unauthenticated
+from watchfloor.portal.signals import build_signals_router
 from watchfloor.portal.sts import build_sts_router
 from watchfloor.portal.walls import Walls
 
@@ -70,6 +73,7 @@ _ROUTERS: Final = (
     sightings.router, pipeline.router, identity_providers.router, operators.router, account.router, account.pages,
     setup.router, rules.router, rules.suppressing,
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
+    transmitters.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
@@ -120,6 +124,8 @@ def build_portal(deps: PortalDeps) -> FastAPI:
         app.include_router(router)
     if deps.tokens is not None:
         app.include_router(build_sts_router(deps.tokens), dependencies=[PUBLIC])
+        receiver = Receiver(deps.control, deps.vault, deps.tokens.key_sets)
+        app.include_router(build_signals_router(receiver, deps.public_url), dependencies=[PUBLIC])
 
     @app.get("/api/openapi.json", include_in_schema=False)
     def openapi(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)]) -> Response:

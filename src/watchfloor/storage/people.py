@@ -166,6 +166,13 @@ def find_user_by_subject(tx: ControlTx, issuer: str, subject: str) -> User | Non
     return _user(row) if row else None
 
 
+def find_users_by_upn(tx: ControlTx, upn: str, issuers: Collection[str]) -> list[User]:
+    """Users of these issuers who sign in as ``upn``, in whatever case, by id."""
+    u = schema.user
+    query = sa.select(u).where(u.c.issuer.in_(list(issuers)), sa.func.lower(u.c.upn) == upn.lower(), u.c.upn != "")
+    return [_user(row) for row in tx.connection.execute(query.order_by("id"))]
+
+
 def list_users(tx: ControlTx) -> list[User]:
     """Users by id."""
     return [_user(row) for row in tx.connection.execute(sa.select(schema.user).order_by("id"))]

@@ -25,6 +25,8 @@ from watchfloor.storage.schema_sign_in import operator_factor as operator_factor
 from watchfloor.storage.schema_sign_in import operator_identity as operator_identity
 from watchfloor.storage.schema_sign_in import sign_on as sign_on
 from watchfloor.storage.schema_sign_in import used_token as used_token
+from watchfloor.storage.schema_signals import signal_received as signal_received
+from watchfloor.storage.schema_signals import signal_transmitter as signal_transmitter
 
 # -- state as a whole ---------------------------------------------------------------------------------------------
 
