@@ -25,6 +25,8 @@ from watchfloor.identity.logons import TokenEvents
 from watchfloor.identity.oidc import RelyingParty, SignOns, read_roles
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.providers import KeySets
+from watchfloor.identity.signals.outbox import SignalEmitter
+from watchfloor.identity.signals.streams import Us
 from watchfloor.identity.sts import TokenService, TokenSettings
 from watchfloor.jobs import JobContext, Jobs, JobStatus
 from watchfloor.model.errors import InputError
@@ -142,6 +144,8 @@ def build_server(settings: Settings) -> Server:
             connectors=connectors,
             stream=partial(stream_to_all, control, activity, sinks),
             ask_limits=AskLimits(settings.holds_per_agent_hour, settings.holds_per_approver_hour),
+            emitter=SignalEmitter(),
+            us=Us(settings.effective_server_url, settings.issuer),
             own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
         )
     )

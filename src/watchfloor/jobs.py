@@ -30,8 +30,9 @@ from watchfloor.identity.connector import Ability, Connectors, NoConnectors
 from watchfloor.identity.logons import BATCH as LOGONS_AT_ONCE
 from watchfloor.identity.logons import publish_logons
 from watchfloor.identity.providers import KeySets
-from watchfloor.identity.signals import poll
+from watchfloor.identity.signals import deliver, poll
 from watchfloor.identity.signals.receive import Receiver
+from watchfloor.identity.signals.streams import Us
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
 from watchfloor.response import holds, playbooks
@@ -77,6 +78,8 @@ class JobContext:
     """Who tells other systems of responses."""
     notifier: Notifier | None = None
     """Who tells people of responses."""
+    us: Us | None = None
+    """Who we are to receivers of security events."""
     ruleset: Ruleset = field(default_factory=shipped)
     now: Callable[[], datetime] = utc_now
 
@@ -273,6 +276,12 @@ def poll_signals(context: JobContext) -> None:
         receiver.forget_old()
 
 
+def deliver_signals(context: JobContext) -> None:
+    """Push security events to receivers that asked for that."""
+    if context.us is not None:
+        deliver.deliver_all(context.control, context.vault, context.us)
+
+
 def drop_retired_keys(context: JobContext) -> None:
     """Make gateways forget signing keys whose time is over."""
     with context.control.read() as tx:
@@ -325,6 +334,7 @@ JOBS: Final = (
     Job(refresh_identity_keys, 30),
     Job(sync_directories, 600),
     Job(poll_signals, 5),
+    Job(deliver_signals, 2),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),
 )

@@ -15,6 +15,7 @@ from fastapi.routing import iter_route_contexts
 
 from watchfloor import __version__, content
 from watchfloor.identity.signals.receive import Receiver
+from watchfloor.identity.signals.streams import Us
 from watchfloor.model.errors import NotFound, WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.portal import (
@@ -42,6 +43,7 @@ from watchfloor.portal import (
     playbooks,
     policies,
     problems,
+    receivers,
     response_pages,
     responses,
     risk,
@@ -60,6 +62,7 @@ from watchfloor.portal.html import h
 from watchfloor.portal.layout import small_page
 from watchfloor.portal.problems import Unauthenticated
 from watchfloor.portal.signals import build_signals_router
+from watchfloor.portal.ssf import build_ssf_router
 from watchfloor.portal.sts import build_sts_router
 from watchfloor.portal.walls import Walls
 
@@ -73,7 +76,7 @@ _ROUTERS: Final = (
     sightings.router, pipeline.router, identity_providers.router, operators.router, account.router, account.pages,
     setup.router, rules.router, rules.suppressing,
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
-    transmitters.router,
+    transmitters.router, receivers.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
@@ -126,6 +129,8 @@ def build_portal(deps: PortalDeps) -> FastAPI:
         app.include_router(build_sts_router(deps.tokens), dependencies=[PUBLIC])
         receiver = Receiver(deps.control, deps.vault, deps.tokens.key_sets)
         app.include_router(build_signals_router(receiver, deps.public_url), dependencies=[PUBLIC])
+        us = Us(deps.public_url, deps.tokens.settings.issuer)
+        app.include_router(build_ssf_router(deps.control, deps.vault, us), dependencies=[PUBLIC])
 
     @app.get("/api/openapi.json", include_in_schema=False)
     def openapi(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)]) -> Response:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.identity import sessions
+from watchfloor.identity.signals import outbox
 from watchfloor.model.agents import ToolEffect
 from watchfloor.model.errors import Conflict, NotFound
 from watchfloor.model.people import Permission
@@ -21,7 +22,8 @@ from watchfloor.registry import inventory as registry
 from watchfloor.registry import pinning
 from watchfloor.response import approvers, recovery, saga
 from watchfloor.response.plans import PLANS
-from watchfloor.storage import holds, inventory
+from watchfloor.response.ports import SecurityEvent
+from watchfloor.storage import holds, inventory, people
 from watchfloor.storage.holds import Hold, HoldStatus
 
 if TYPE_CHECKING:
@@ -101,6 +103,10 @@ def _unblock_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
 
 def _revoke_user_sessions(tx: ControlTx, order: Order) -> Mapping[str, Any]:
     revoked = sessions.revoke_user(tx, order.subject_id, order.reason)
+    user = people.find_user(tx, order.subject_id)
+    assert user is not None
+    told = SecurityEvent("session-revoked", "user", user.id, tx.now, order.reason, user.issuer, user.subject, user.upn)
+    outbox.emit(tx, f"revoke/{user.id}/{revoked.epoch}", told)
     return {
         "user_epoch": revoked.epoch,
         "sign_ins_count_from": revoked.not_before.isoformat() if revoked.not_before else None,

@@ -25,7 +25,11 @@ from watchfloor.storage.schema_sign_in import operator_factor as operator_factor
 from watchfloor.storage.schema_sign_in import operator_identity as operator_identity
 from watchfloor.storage.schema_sign_in import sign_on as sign_on
 from watchfloor.storage.schema_sign_in import used_token as used_token
+from watchfloor.storage.schema_signals import signal_excluded as signal_excluded
+from watchfloor.storage.schema_signals import signal_outbox as signal_outbox
 from watchfloor.storage.schema_signals import signal_received as signal_received
+from watchfloor.storage.schema_signals import signal_receiver as signal_receiver
+from watchfloor.storage.schema_signals import signal_stream as signal_stream
 from watchfloor.storage.schema_signals import signal_transmitter as signal_transmitter
 
 # -- state as a whole ---------------------------------------------------------------------------------------------

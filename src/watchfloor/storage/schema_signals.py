@@ -1,4 +1,4 @@
-"""Control state of shared signals: whose security events we believe, and which of them were taken."""
+"""Control state of shared signals: whose security events we believe, what was taken, whom we tell what."""
 
 from __future__ import annotations
 
@@ -38,3 +38,61 @@ signal_received = table(
     sa.Column("received_at", UtcDateTime, nullable=False, index=True),
 )
 """Security events that were taken, each once."""
+
+signal_receiver = table(
+    "signal_receiver",
+    id_(),
+    text("audience"),
+    sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
+    json("scopes"),
+    json("push_hosts"),
+    sa.Column("is_enabled", sa.Boolean, nullable=False),
+    at("created_at"),
+    at("updated_at"),
+    text("updated_by"),
+)
+"""Others who may ask to be told. ``push_hosts``: where they may have events sent to."""
+
+signal_stream = table(
+    "signal_stream",
+    id_(),
+    sa.Column("receiver_id", sa.String(200), nullable=False, unique=True),
+    text("method"),
+    text("endpoint_url"),
+    text("sealed", nullable=True),
+    json("events_requested"),
+    text("description"),
+    text("status"),
+    text("status_reason"),
+    at("created_at"),
+    at("updated_at"),
+    sa.Column("failures", sa.Integer, nullable=False),
+    at("next_try_at", nullable=True),
+    text("problem"),
+    at("verification_at", nullable=True),
+)
+"""What each receiver asked for; ``sealed`` is the Authorization header that it wants to see. The last four columns are
+bookkeeping."""
+
+signal_excluded = table(
+    "signal_excluded",
+    sa.Column("stream_id", sa.String(200), primary_key=True),
+    sa.Column("subject_hash", sa.String(64), primary_key=True),
+    json("subject"),
+)
+"""Of whom a receiver does not want to be told."""
+
+signal_outbox = table(
+    "signal_outbox",
+    id_(),
+    sa.Column("stream_id", sa.String(200), nullable=False),
+    sa.Column("key", sa.String(300), nullable=False),
+    json("claims"),
+    sa.Column("state", sa.String(20), nullable=False),
+    at("created_at"),
+    sa.Column("settled_at", UtcDateTime, nullable=True, index=True),
+    text("error"),
+    sa.UniqueConstraint("stream_id", "key"),
+    sa.Index("ix_signal_outbox_waiting", "stream_id", "state", "id"),
+)
+"""What is told: ``id`` is the ``jti``, ``key`` says which occurrence, so that nobody is told twice."""
