@@ -133,6 +133,9 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("signals-told", "A revoke is told once to each receiver that asked, signed, in order, also to one that was down."),
     Claim("signals-receivers", "A receiver sees only its own stream, and events go only where an operator said."),
     Claim("global-revocation", "A registered issuer ends every session and token of a user in one request, and nobody else does."),
+    Claim("scim-users", "A user that an identity provider tells of by SCIM is a user here, and is read back as told."),
+    Claim("scim-deprovision", "Switching a user off by SCIM ends every session at once, however the provider says it."),
+    Claim("scim-own-users", "A SCIM token opens the users of one issuer and nothing else."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),

@@ -5,7 +5,7 @@ subject; who is not there yet is made. A listing is read to its end before anyth
 off does nothing, and one that lacks most of what was there before is not believed.
 
 INVARIANT: no user is deleted, and nobody is enabled whom a directory did not disable. What people can write about
-themselves in a directory makes no destination trusted: names and addresses pass ``_name`` and ``_upn`` first.
+themselves in a directory makes no destination trusted: names and addresses pass ``described`` first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from watchfloor.identity.connector import DirectoryAccount, IdentityConnector
+from watchfloor.identity.described import name_of_person, own_upn
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.model.ids import is_name
 from watchfloor.storage import identity_connectors as seen
@@ -32,8 +33,6 @@ MOST_ACCOUNTS: Final = 1_000_000
 _AT_ONCE: Final = 500
 """Accounts in one transaction: others get their turn in between."""
 _LONGEST: Final = {"name": 200, "department": 200, "job_title": 200}
-_NOT_A_NAME: Final = re.compile(r"[@/\\:]|\.\w|\d{4}")
-"""What an address, a host or an account's number has, and the name of a person does not."""
 
 
 @dataclass(slots=True)
@@ -152,8 +151,8 @@ def _described(
     base = user or User(id=user_id, issuer=there.issuer, subject=there.subject, updated_at=tx.now, name=user_id)
     return replace(
         base,
-        name=_name(account.name) or base.name,
-        upn=_upn(there.upn, domains) or base.upn,
+        name=name_of_person(account.name) or base.name,
+        upn=own_upn(there.upn, domains) or base.upn,
         groups=tuple(sorted({group[:200] for group in account.groups})) if "groups" in says else base.groups,
         department=account.department[: _LONGEST["department"]] if "department" in says else base.department,
         job_title=account.job_title[: _LONGEST["job_title"]] if "job_title" in says else base.job_title,
@@ -196,17 +195,3 @@ def _miss(tx: ControlTx, issuer: str, listed: Collection[str], done: Synced) -> 
             done.disabled += 1
             is_held = True
         seen.save_account(tx, account, replace(seen.gone(account, tx.now), is_held_disabled=is_held))
-
-
-def _name(name: str) -> str:
-    """The name of a person; empty for what may be an address or an account's number, which the guard would trust."""
-    name = " ".join(name.split())
-    return name if 0 < len(name) <= _LONGEST["name"] and name.isprintable() and not _NOT_A_NAME.search(name) else ""
-
-
-def _upn(upn: str, domains: Collection[str]) -> str:
-    """A name to sign in with at one of the organisation's own domains; empty for others."""
-    local, at, domain = upn.rpartition("@")
-    own = {own.lower().strip(".") for own in domains}
-    is_own = any(domain.lower() == one or domain.lower().endswith("." + one) for one in own if one)
-    return upn if at and local and is_own and len(upn) <= 320 and upn.isprintable() and " " not in upn else ""

@@ -48,6 +48,7 @@ from watchfloor.portal import (
     responses,
     risk,
     rules,
+    scim_providers,
     setup,
     sightings,
     sources,
@@ -61,6 +62,7 @@ from watchfloor.portal.health import Counts
 from watchfloor.portal.html import h
 from watchfloor.portal.layout import small_page
 from watchfloor.portal.problems import Unauthenticated
+from watchfloor.portal.scim import build_scim_router
 from watchfloor.portal.signals import build_signals_router
 from watchfloor.portal.ssf import build_ssf_router
 from watchfloor.portal.sts import build_sts_router
@@ -76,7 +78,7 @@ _ROUTERS: Final = (
     sightings.router, pipeline.router, identity_providers.router, operators.router, account.router, account.pages,
     setup.router, rules.router, rules.suppressing,
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
-    transmitters.router, receivers.router,
+    transmitters.router, receivers.router, scim_providers.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
@@ -125,6 +127,7 @@ def build_portal(deps: PortalDeps) -> FastAPI:
     app.add_exception_handler(WatchfloorError, on_error)
     for router in _ROUTERS:
         app.include_router(router)
+    app.include_router(build_scim_router(deps.control, deps.public_url), dependencies=[PUBLIC])
     if deps.tokens is not None:
         app.include_router(build_sts_router(deps.tokens), dependencies=[PUBLIC])
         receiver = Receiver(deps.control, deps.vault, deps.tokens.key_sets)

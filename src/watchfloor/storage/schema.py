@@ -21,6 +21,8 @@ from watchfloor.storage.schema_directory import identity_connector as identity_c
 from watchfloor.storage.schema_risk import risk as risk
 from watchfloor.storage.schema_risk import risk_change as risk_change
 from watchfloor.storage.schema_risk import risk_detection as risk_detection
+from watchfloor.storage.schema_scim import scim_provider as scim_provider
+from watchfloor.storage.schema_scim import scim_user as scim_user
 from watchfloor.storage.schema_sign_in import operator_factor as operator_factor
 from watchfloor.storage.schema_sign_in import operator_identity as operator_identity
 from watchfloor.storage.schema_sign_in import sign_on as sign_on
