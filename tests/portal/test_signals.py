@@ -20,6 +20,10 @@ from watchfloor.identity.signals.receive import Receiver
 from watchfloor.model.facts import Kind
 from watchfloor.model.people import RiskLevel, Role
 from watchfloor.model.risk import RiskState
+from watchfloor.model.sagas import Outcome, SagaKind
+from watchfloor.response import saga
+from watchfloor.response.outbox import Outbox
+from watchfloor.response.ports import Ports
 from watchfloor.storage import signals as storage
 
 PASSWORD = {"credential_type": "password", "change_type": "update"}
@@ -309,6 +313,23 @@ def test_a_password_of_before_the_revoke_does_not_end_a_compromise(
     world.house.clock.forward(seconds=5)
     assert world.push(told(world.idp, at)).status_code == 202
     assert (world.user().risk, world.user().must_reset_password) == (RiskLevel.HIGH, True)
+
+
+def test_a_response_ends_with_the_new_password_that_was_told(world: Signals) -> None:
+    control = world.house.stores.control
+    with control.tx("sam") as tx:
+        begun = saga.confirm(tx, SagaKind.USER_COMPROMISE, "griffin", "stolen session")
+    work = Outbox(control, Ports())
+    world.house.clock.forward(minutes=2)
+    work.check_recoveries()
+    with control.read() as tx:
+        assert saga.require(tx, begun.id).outcome is Outcome.OPEN
+    assert world.push(world.idp.event("credential-change", PASSWORD)).status_code == 202
+    world.house.clock.forward(minutes=2)
+    work.check_recoveries()
+    with control.read() as tx:
+        assert saga.require(tx, begun.id).outcome is Outcome.REMEDIATED
+    assert world.user().risk is RiskLevel.NONE
 
 
 def test_a_clock_that_is_ahead_does_not_make_an_old_password_new(world: Signals) -> None:

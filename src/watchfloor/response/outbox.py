@@ -174,6 +174,7 @@ class Outbox:
                 current = sagas.find(tx, found.id)
                 if current is None or current.outcome is not Outcome.OPEN or current.check_at != found.check_at:
                     continue  # an operator, or another server, was faster
+                text = text or recovery.told_elsewhere(tx, found.subject_id)
                 if text:
                     recovery.remediate(tx, found.subject_id, text)
                     continue

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from watchfloor.identity import risk
 from watchfloor.model.errors import Conflict, Denied
 from watchfloor.model.people import RiskLevel
+from watchfloor.model.risk import RiskState
 from watchfloor.model.sagas import Outcome, SagaKind
 from watchfloor.registry import inventory as registry
 from watchfloor.response import guards, local, saga
@@ -104,6 +105,12 @@ def release_agent(tx: ControlTx, agent_id: str, reason: str) -> Mapping[str, Any
         "agent_epoch": released.epoch,
         "secret": "there is one" if agent.secret_hash is not None else "a new one is needed",
     }
+
+
+def told_elsewhere(tx: ControlTx, user_id: str) -> str:
+    """What ended the compromise, if somebody else ended it (an identity provider, by a shared signal); else empty."""
+    found = risk.find(tx, "user", user_id)
+    return found.because if found.state is RiskState.REMEDIATED else ""
 
 
 def is_quarantined(tx: ControlTx, agent_id: str) -> bool:
