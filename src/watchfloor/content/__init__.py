@@ -33,6 +33,13 @@ def playbooks() -> list[dict[str, Any]]:
     return sorted(bodies, key=lambda body: str(body["id"]))
 
 
+def access_policies() -> list[dict[str, Any]]:
+    """The bodies of the policies of conditional access that come with the product, ordered by id."""
+    folder = resources.files(__name__).joinpath("access")
+    bodies = [yaml.safe_load(f.read_text("utf-8")) for f in folder.iterdir() if f.name.endswith(".yaml")]
+    return sorted(bodies, key=lambda body: str(body["id"]))
+
+
 def described_doors() -> dict[str, Any]:
     """The telemetry doors as a part of an OpenAPI document: ``paths`` and ``components``."""
     text = resources.files(__name__).joinpath("openapi", "telemetry.yaml").read_text("utf-8")

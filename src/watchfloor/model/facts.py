@@ -17,6 +17,7 @@ from enum import Enum, StrEnum
 from functools import cache
 from typing import Any, Final, Self
 
+from watchfloor.model.access import AccessFacts
 from watchfloor.model.activity import Approval, Counters
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, TokenMode, ToolEffect
 from watchfloor.model.people import RiskLevel
@@ -41,6 +42,8 @@ class Kind(StrEnum):
     DIRECTORY = "directory"  # [name of the list]
     CANARY = "canary"  # [id of the canary]
     ALIASES = "aliases"  # [agent/agent id or user/user id]
+    ACCESS_POLICY = "access_policy"  # [access policy id]
+    AGENT_PROFILE = "agent_profile"  # [agent id]
 
 
 @cache
@@ -245,6 +248,23 @@ class PolicyFacts(Projected):
 
 
 @dataclass(frozen=True, slots=True)
+class AccessPolicyFacts(Projected):
+    """A published policy of conditional access: ``body`` is parsed by ``guard.access``."""
+
+    id: str
+    version: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProfile(Projected):
+    """What conditional access may ask of an agent beyond its facts: the blueprint and the environment it is from."""
+
+    blueprint: str = ""
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalFacts(Projected):
     """Where a hold stands, as projected; the key is ``hold_id``. Becomes an ``Approval`` once it is answered.
 
@@ -335,3 +355,5 @@ class Facts(Projected):
     approval: Approval | None = None
     parents: tuple[AgentFacts, ...] = ()
     canaries: tuple[CanaryFacts, ...] = ()
+    access: AccessFacts | None = None
+    """What conditional access says; None where no policy of it was ever published."""
