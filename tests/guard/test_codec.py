@@ -13,6 +13,7 @@ from guard.world import CALL, FACTS, call, facts
 from watchfloor.guard import codec
 from watchfloor.guard.content import UNREADABLE_KEY
 from watchfloor.guard.provenance.trace import untraced
+from watchfloor.model.access import AccessFacts, AccessState, AppliedPolicy, Control
 from watchfloor.model.agents import ToolEffect
 from watchfloor.model.facts import Actor, AgentFacts, CanaryFacts, Facts, TokenFacts
 
@@ -53,7 +54,10 @@ def test_what_is_remembered_of_a_call_is_written_for_that_call_alone() -> None:
 def test_fragments_write_every_member_of_the_facts() -> None:
     parents = (AgentFacts("boss"),)
     canaries = (CanaryFacts("bait", "mail/wipe"),)
-    whole = facts(parents=parents, canaries=canaries, token={"handed_over_by": (Actor("boss", 1),)})
+    applied = AppliedPolicy("p", 2, "P", AccessState.ENABLED, Control.MFA, ("users: All",), 3600)
+    access = AccessFacts(Control.MFA, (applied,), 3600, ("pwd",), "low")
+    handed_over = {"handed_over_by": (Actor("boss", 1),)}
+    whole = facts(parents=parents, canaries=canaries, token=handed_over, access=access)
     record = json.loads(codec.dump_facts(whole, codec.Fragments()))
     assert list(record) == [field.name for field in dataclasses.fields(Facts)]
     assert list(record["token"]) == [field.name for field in dataclasses.fields(TokenFacts)]
@@ -63,7 +67,7 @@ def test_fragments_write_every_member_of_the_facts() -> None:
 @pytest.mark.parametrize("name", ["Griffin", "\ud800"])
 def test_facts_of_what_nobody_handed_over_say_nothing_of_it(name: str) -> None:
     record = json.loads(codec.dump_facts(facts(user={"name": name})))
-    assert not {"parents", "canaries"} & set(record) and "handed_over_by" not in record["token"]
+    assert not {"parents", "canaries", "access"} & set(record) and "handed_over_by" not in record["token"]
 
 
 def test_text_that_is_not_unicode_survives_a_record() -> None:

@@ -13,6 +13,7 @@ from watchfloor.guard import judgement
 from watchfloor.guard.context import Context
 from watchfloor.guard.engine import STEPS, decide
 from watchfloor.guard.reasons import CODES
+from watchfloor.model.access import AccessFacts, AccessState, AppliedPolicy, Control
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, TokenMode, ToolEffect
 from watchfloor.model.facts import Actor, AgentFacts
 from watchfloor.model.people import RiskLevel
@@ -35,6 +36,12 @@ def handed_over(parent: AgentFacts) -> dict[str, Any]:
     """What changes where ``parent`` handed over, at its first epoch, what an agent handed over to it."""
     first = AgentFacts("chief", state=AgentState.PUBLISHED)
     return {"token": {"handed_over_by": (Actor("boss", 1), Actor("chief", 1))}, "parents": (parent, first)}
+
+
+def demanded(control: Control, state: AccessState = AccessState.ENABLED) -> AccessFacts:
+    """Conditional access that demands ``control`` by one policy."""
+    applied = AppliedPolicy("p", 3, "P", state, control, ("users: All",))
+    return AccessFacts(control if state is AccessState.ENABLED else Control.GRANT, (applied,))
 
 
 REFUSALS: list[tuple[str, dict[str, Any]]] = [
@@ -74,6 +81,11 @@ REFUSALS: list[tuple[str, dict[str, Any]]] = [
     ("user_risk", {"user": {"risk": RiskLevel.HIGH}}),
     ("password_reset_required", {"user": {"must_reset_password": True}}),
     ("agent_risk", {"agent": {"risk": RiskLevel.HIGH}}),
+    ("access_blocked", {"access": demanded(Control.BLOCK)}),
+    ("mfa_required", {"access": demanded(Control.MFA)}),
+    ("reauthentication_required", {"access": demanded(Control.REAUTHENTICATE)}),
+    ("password_reset_required", {"access": demanded(Control.PASSWORD_CHANGE)}),
+    ("policy_error", {"access": AccessFacts(Control.BLOCK, problem="a policy cannot be read")}),
 ]
 
 
@@ -97,6 +109,8 @@ TWINS: list[dict[str, Any]] = [
     {"binding": {"scope": Scope.READ}, "tool": {"effect": ToolEffect.READ}},
     {"binding": {"credential_owner": CredentialOwner.MAKER}},
     {"tool": {"pin_state": PinState.UNPINNED}},
+    {"access": demanded(Control.GRANT)},
+    {"access": demanded(Control.BLOCK, AccessState.REPORT_ONLY)},
 ]
 
 

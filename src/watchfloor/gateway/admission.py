@@ -15,11 +15,12 @@ from watchfloor.gateway.tokens import Token
 from watchfloor.guard import steps
 from watchfloor.guard.case import Case
 from watchfloor.guard.content import Limits, examine
+from watchfloor.model.access import NO_PROOF, Proof
 from watchfloor.model.activity import Counters, Invocation
 from watchfloor.model.agents import CredentialOwner, PinState, Scope, ServerState, TokenMode
 from watchfloor.model.facts import BindingFacts, Facts, ServerFacts
 
-NOT_A_REVOCATION: Final = frozenset({"state_stale", "token_expired"})
+NOT_A_REVOCATION: Final = frozenset({"state_stale", "token_expired", "reauthentication_required"})
 """Reasons that keep a call from starting, and do not end one that has started."""
 
 _PSEUDO_TOOL: Final = "mcp:"  # as ``mcp.protocol`` names what is no tool call
@@ -89,6 +90,7 @@ def why_ended(state: State, invocation: Invocation, facts: Facts, now: datetime)
         facts.counters,
         None,
         pseudo,
+        proof=NO_PROOF if facts.access is None else Proof(facts.access.methods, facts.access.sign_in_risk),
     )
     case = Case(invocation, fresh, state.policies, _NO_CONTENT, "")
     for step in (steps.check_session, steps.check_agent, steps.check_tool, steps.check_access):
@@ -96,10 +98,16 @@ def why_ended(state: State, invocation: Invocation, facts: Facts, now: datetime)
     return next((r.code for r in case.reasons if r.code not in NOT_A_REVOCATION), None)
 
 
+def about(state: State, look: Invocation, token: Token) -> Facts:
+    """The facts of who looks."""
+    at = (token.facts, token.agent_id, token.user_id, token.server_id, "", look.at)
+    return state.facts(*at, Counters(), proof=token.proof)
+
+
 def _about_the_caller(state: State, look: Invocation, token: Token) -> Case | None:
     if state.policies is None:
         return None
-    facts = state.facts(token.facts, token.agent_id, token.user_id, token.server_id, "", look.at, Counters())
+    facts = about(state, look, token)
     case = Case(look, facts, state.policies, _NO_CONTENT, "")
     steps.check_session(case)
     steps.check_agent(case)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from watchfloor.gateway.access import StepUp, step_up_of
 from watchfloor.gateway.holds import Hold
 from watchfloor.guard.reasons import CODES
 from watchfloor.model.verdicts import Verdict
@@ -45,6 +46,9 @@ PUBLIC_MESSAGES: Final[dict[str, str]] = {
     "tool_changed": "The tool's definition has changed since it was approved.",
     "not_granted": "The agent has not been granted this tool.",
     "scope_exceeded": "The agent may only read, and this tool has side effects.",
+    "access_blocked": "The access is blocked by the organisation.",
+    "mfa_required": "The user has to sign in with more than one factor.",
+    "reauthentication_required": "The user has to sign in again: the last sign-in is too long ago.",
     "arguments_unreadable": "The arguments cannot be examined completely.",
     "content_unreadable": "What came back cannot be examined completely.",
     "detector": "The call was refused because of its content.",
@@ -88,6 +92,8 @@ class Refusal(Exception):
     code: str
     invocation_id: str = ""
     hold: Hold | None = None
+    step_up: StepUp | None = None
+    """What the user's sign-in must be for the call to be allowed, where that can end the refusal."""
 
     @property
     def message(self) -> str:
@@ -111,6 +117,8 @@ class Refusal(Exception):
             data["invocation"] = self.invocation_id
         if self.hold is not None:
             data["hold"] = self.hold.to_json()
+        if self.step_up is not None:
+            data |= self.step_up.to_json()
         return data
 
 
@@ -120,4 +128,5 @@ def refusal_of(verdict: Verdict, invocation_id: str, hold: Hold | None = None) -
     if hold is not None:
         return Refusal(RefusalKind.HELD, code, invocation_id, hold)
     kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
-    return Refusal(kind, code, invocation_id)
+    max_age = verdict.reasons[0].detail.get("max_age") if verdict.reasons else None
+    return Refusal(kind, code, invocation_id, step_up=step_up_of(code, max_age))

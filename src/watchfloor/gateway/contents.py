@@ -72,6 +72,7 @@ class Contents:
             invocation.at,
             Counters(),
             pseudo_tool=pseudo,
+            proof=token.proof,
         )
         facts = admission.with_model(facts, token)
         before = time.perf_counter()

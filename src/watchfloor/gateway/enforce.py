@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from watchfloor.gateway import admission
+from watchfloor.gateway import access, admission
 from watchfloor.gateway.alignment.aligner import Aligner, Asked
 from watchfloor.gateway.answers import Refusal, RefusalKind, refusal_of
 from watchfloor.gateway.approvals import Approvals, Found, Presented
@@ -164,8 +164,7 @@ class Enforcer:
         self._require_state()
         code = self._why_not_admitted(token, address, door)
         if code is not None:
-            kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
-            raise Refusal(kind, code)
+            raise self._not_admitted(code, token, address, door)
         server = self.state.servers[token.server_id]
         bindings = self.state.bindings[(token.agent_id, token.server_id)]
         # One connection-wide credential where bindings differ: that of every tool, else of the first by name.
@@ -190,8 +189,26 @@ class Enforcer:
         self._require_state()
         code = admission.why_agent_not(self.state, self.looking(token, address, door), token)
         if code is not None:
-            kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
-            raise Refusal(kind, code)
+            raise self._not_admitted(code, token, address, door)
+
+    def _not_admitted(self, code: str, token: Token, address: str, door: str) -> Refusal:
+        kind = RefusalKind.UNAVAILABLE if code == "state_stale" else RefusalKind.BLOCKED
+        step_up = None
+        if code in access.CODES:
+            look = self.looking(token, address, door)
+            facts = admission.about(self.state, look, token)
+            step_up = access.step_up_of(code, facts.access.max_age if facts.access is not None else None)
+            self._log_access(look, facts)
+        return Refusal(kind, code, step_up=step_up)
+
+    def _log_access(self, look: Invocation, facts: Facts) -> None:
+        """Record what conditional access said to somebody who made no call, as far as the address's allowance goes."""
+        entries = self._recorder.access(look, facts)
+        if entries and self._allowance.take(look.address, self._clock()) is not None:
+            try:
+                self._spool.append(b"[%b]" % entries)
+            except Unavailable as error:
+                _LOG.warning("a refused request is not on record: %s", error)
 
     def open_servers(self, token: Token, address: str, door: str) -> list[str]:
         """Ids of the tool servers at which this agent may use something now, by name. Ask ``admit_agent`` before."""
@@ -375,6 +392,7 @@ class Enforcer:
             judged.found.approval,
             pseudo,
             token.may_write,
+            token.proof,
         )
         if request.is_prompt:
             facts = admission.with_model(facts, token)
@@ -409,7 +427,7 @@ class Enforcer:
         counters = self._activity.observe(token.agent_id, token.server_id, request.tool, started)
         facts = state.facts(
             token.facts, token.agent_id, token.user_id, token.server_id, request.tool, now, counters,
-            may_write=token.may_write,
+            may_write=token.may_write, proof=token.proof,
         )  # fmt: skip
         policies = state.policies
         assert policies is not None, "state without policies is not usable"
@@ -579,7 +597,7 @@ class Enforcer:
         request = CallRequest("decide", token, tool, {}, conversation_id=conversation_id)
         invocation = self._invocation(request, invocation_id or new_id("inv"), self._now())
         at = (token.facts, token.agent_id, token.user_id, token.server_id, tool, self._now())
-        return invocation, self.state.facts(*at, Counters())
+        return invocation, self.state.facts(*at, Counters(), proof=token.proof)
 
     # -- what came of it ------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ _OPERATORS_ACTS: Final = frozenset(
     {
         "session_revoked", "user_disabled", "user_risk", "password_reset_required", "agent_blocked", "agent_risk",
         "handover_revoked", "server_blocked", "tool_blocked", "held", "hold_revoked",
+        "access_blocked", "mfa_required", "reauthentication_required",
     }
 )  # fmt: skip
 """What somebody has decided about this very user, agent, tool or call: no door that only watches lets it out."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from watchfloor.gateway import access
 from watchfloor.gateway.holds import Hold
 from watchfloor.gateway.tokens import Token
 from watchfloor.guard import codec
@@ -139,7 +140,14 @@ class Recorder:
             "Content": _content(invocation, verdict, trace, fragments),
         }
         rows = ({"t": "AgentActivity", "r": row}, {"t": "AgentContent", "r": content})
-        return b",".join([orjson.dumps(row) for row in rows])
+        return b",".join([*(orjson.dumps(row) for row in rows), *access.log_rows(row, facts)])
+
+    def access(self, look: Invocation, facts: Facts) -> bytes:
+        """``AccessRefused`` of somebody who made no call; empty if conditional access says nothing."""
+        row = self._row("", look.at, look.door, look.address)
+        self._describe_call(row, look, facts)
+        row["InvocationId"] = ""
+        return b",".join(access.log_rows(row, facts))
 
     def result(
         self, invocation: Invocation, facts: Facts, verdict: Verdict, at: datetime, *, decision_us: float

@@ -16,8 +16,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from watchfloor.gateway.access import Access
 from watchfloor.guard.policy import PolicySet
 from watchfloor.guard.provenance.directory import Directory
+from watchfloor.model.access import NO_PROOF, Proof
 from watchfloor.model.activity import Answer, Approval, Counters
 from watchfloor.model.agents import PinState, Scope
 from watchfloor.model.errors import WatchfloorError
@@ -142,6 +144,7 @@ class State:
         self._secrets: dict[str, bytes] = {}
         self._observed: dict[tuple[str, str], str] = {}
         self._distrusted: dict[tuple[str, str], str] = {}
+        self.access = Access()
         self.problems: dict[str, str] = {}
 
     # -- freshness ------------------------------------------------------------------------------------------------
@@ -203,7 +206,7 @@ class State:
             except (ValueError, TypeError, KeyError, AttributeError, WatchfloorError) as error:
                 # INVARIANT: a value that cannot be read is a value that is not there: what depends on it is refused.
                 # A policy stays, as one that no policy set accepts: losing a rule is no way to be strict.
-                if kind is not Kind.POLICY:
+                if kind not in (Kind.POLICY, Kind.ACCESS_POLICY):
                     self._set(kind, key, None)
                 self.problems[name] = f"{type(error).__name__}: {error}"
         if Kind.POLICY in kinds:
@@ -251,6 +254,10 @@ class State:
         elif kind is Kind.ORGANIZATION:
             self.organization = Organization.from_json(body) if body is not None else Organization()
             self.directory.use_domains(self.organization.domains)
+        elif kind is Kind.ACCESS_POLICY:
+            self.access.learn_policy(key, body)
+        elif kind is Kind.AGENT_PROFILE:
+            self.access.learn_profile(key, body)
         elif kind is not Kind.SOURCE:  # telemetry is the receivers' business
             table, cls = _TABLES[kind]
             _put(getattr(self, table), key, cls, body)
@@ -320,25 +327,29 @@ class State:
         approval: Approval | None = None,
         pseudo_tool: ToolFacts | None = None,
         may_write: bool = True,
+        proof: Proof = NO_PROOF,
     ) -> Facts:
         """Everything that the guard needs to know about one call. ``may_write``: the token goes beyond reading."""
         binding = self.binding(agent_id, server_id, tool)
         if binding is not None and not may_write and binding.scope is not Scope.READ:
             binding = replace(binding, scope=Scope.READ)
+        agent, user = self.agents.get(agent_id), self.users.get(user_id) if user_id is not None else None
+        known_tool = pseudo_tool if pseudo_tool is not None else self.tool(server_id, tool)
         return Facts(
             now=now,
             state_is_current=not self.is_stale,
             organization=self.organization,
             token=token,
-            agent=self.agents.get(agent_id),
-            user=self.users.get(user_id) if user_id is not None else None,
+            agent=agent,
+            user=user,
             server=self.servers.get(server_id),
-            tool=pseudo_tool if pseudo_tool is not None else self.tool(server_id, tool),
+            tool=known_tool,
             binding=binding,
             counters=counters,
             approval=approval,
             parents=self._parents(token) if token.handed_over_by else (),
             canaries=self.canaries,
+            access=self.access.answer(token, proof, user, agent_id, agent, server_id, tool, known_tool, now),
         )
 
     def _parents(self, token: TokenFacts) -> tuple[AgentFacts, ...]:

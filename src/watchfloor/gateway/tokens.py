@@ -21,8 +21,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from watchfloor.model.access import NO_PROOF, Proof
 from watchfloor.model.agents import TokenMode
 from watchfloor.model.facts import MAX_HANDOVERS, Actor, SigningKey, TokenFacts
+from watchfloor.model.people import RiskLevel
 
 MAX_LIFETIME_SECONDS: Final = 600
 MAX_TOKEN_BYTES: Final = 8192
@@ -32,6 +34,10 @@ CLOCK_SKEW_SECONDS: Final = 30
 NO_SERVER: Final = ""
 """The ``server_id`` of a token that is for the agent's own affairs (``{base_url}/agents``) and for no tool server."""
 
+CLAIMS_CAPABLE: Final = "cp1"
+"""The client capability (``xms_cc``) of answering a claims challenge; Entra's word."""
+
+_LEVELS: Final = frozenset(level.value for level in RiskLevel)
 _CACHE_SIZE: Final = 20_000
 _BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
 FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip")
@@ -69,6 +75,10 @@ class Token:
     facts: TokenFacts
     may_write: bool = False
     """Whether the token's scope goes beyond reading; a binding that allows less is not widened by it."""
+    proof: Proof = NO_PROOF
+    """How the user signed in."""
+    takes_claims: bool = False
+    """Whether the client declared that it can answer a claims challenge (``xms_cc``: ``cp1``)."""
 
     @property
     def parent_agent_id(self) -> str | None:
@@ -125,6 +135,18 @@ def _string(claims: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise TokenError(f"The token's claim {name!r} is missing.")
     return value
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _proof(claims: Mapping[str, Any]) -> Proof:
+    risk = claims.get("sign_in_risk", RiskLevel.NONE.value)
+    if risk not in _LEVELS:
+        raise TokenError("The token's claim 'sign_in_risk' is unknown.")
+    methods = _strings(claims.get("amr"))
+    return Proof(methods, risk) if methods or risk != RiskLevel.NONE.value else NO_PROOF
 
 
 def public_key(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
@@ -237,6 +259,8 @@ class TokenVerifier:
                 handed_over_by=actors_before(claims.get("act")),
             ),
             may_write="write" in str(claims.get("scope", "")).split(),
+            proof=_proof(claims),
+            takes_claims=CLAIMS_CAPABLE in _strings(claims.get("xms_cc")),
         )
 
     def _server(self, audience: Any) -> str:

@@ -86,9 +86,17 @@ class Case:
             self._amounts = find_amounts(self.content)
         return self._amounts
 
-    def refuse(self, code: str, step: str, mode: Mode = Mode.ENFORCE, detail: Mapping[str, Any] | None = None) -> None:
-        """Add a reason to block."""
+    def refuse(
+        self,
+        code: str,
+        step: str,
+        mode: Mode = Mode.ENFORCE,
+        detail: Mapping[str, Any] | None = None,
+        policy: tuple[str, int] | None = None,
+    ) -> None:
+        """Add a reason to block; ``policy`` is the id and version of the one that gives it."""
         about = CODES[code]
+        policy_id, version = policy if policy is not None else (None, None)
         self.reasons.append(
-            Reason(code, step, Effect.BLOCK, mode, about.severity, about.message, None, None, detail or {})
+            Reason(code, step, Effect.BLOCK, mode, about.severity, about.message, policy_id, version, detail or {})
         )

@@ -17,6 +17,7 @@ import orjson
 
 from watchfloor.guard.content import UNREADABLE_KEY, Limits, Unreadable, examine
 from watchfloor.guard.provenance.trace import Trace
+from watchfloor.model.access import AccessFacts
 from watchfloor.model.activity import Invocation
 from watchfloor.model.agents import TokenMode
 from watchfloor.model.facts import Facts, Projected, TokenFacts
@@ -152,7 +153,7 @@ class Fragments:
     _MOST = 8_192
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Projected | None, orjson.Fragment]] = {}
+        self._known: dict[int, tuple[Projected | AccessFacts | None, orjson.Fragment]] = {}
         self._latest: dict[type, tuple[Any, bytes]] = {}
 
     def once(self, value: _T, write: Callable[[_T], bytes]) -> bytes:
@@ -164,7 +165,7 @@ class Fragments:
         self._latest[type(value)] = (value, written)
         return written
 
-    def of(self, value: Projected | None) -> orjson.Fragment:
+    def of(self, value: Projected | AccessFacts | None) -> orjson.Fragment:
         """The JSON of ``value``."""
         known = self._known.get(id(value))
         if known is None or known[0] is not value:
@@ -183,8 +184,8 @@ _NOTHING_HANDED_OVER: Final = b',"handed_over_by":[]}'
 def dump_facts(facts: Facts, fragments: Fragments | None = None) -> bytes:
     """The facts as recorded; ``fragments`` only makes it faster.
 
-    Where nothing was handed over, and where there are no canaries, they are what they were before there were such
-    things.
+    Where nothing was handed over, and where there are no canaries and no conditional access, they are what they were
+    before there were such things.
     """
     known = fragments or Fragments()
     try:
@@ -200,6 +201,8 @@ def _in_plain(facts: Facts) -> dict[str, Any]:
         del body["parents"]
     if not facts.canaries:
         del body["canaries"]
+    if facts.access is None:
+        del body["access"]
     if not facts.token.handed_over_by:
         del body["token"]["handed_over_by"]
     return body
@@ -225,6 +228,8 @@ def _in_fragments(facts: Facts, fragments: Fragments) -> dict[str, Any]:
         members["parents"] = [of(parent) for parent in facts.parents]
     if facts.canaries:
         members["canaries"] = [of(canary) for canary in facts.canaries]
+    if facts.access is not None:
+        members["access"] = of(facts.access)
     return members
 
 

@@ -7,12 +7,16 @@ that is wrong. A fact that is missing is a reason to refuse. The steps that run 
 
 from __future__ import annotations
 
+from typing import Any
+
 from watchfloor.guard.case import Case
+from watchfloor.model.access import Control
 from watchfloor.model.agents import AgentState, PinState, Scope, ServerState, TokenMode, ToolEffect
 from watchfloor.model.facts import AgentFacts
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.verdicts import Mode
 
+_STEP_UPS = frozenset({Control.MFA, Control.REAUTHENTICATE})
 _ACTS_FOR_A_USER = frozenset({TokenMode.OBO, TokenMode.AGENT_USER})
 
 
@@ -105,3 +109,13 @@ def check_access(case: Case) -> None:
             case.refuse("password_reset_required", "access")
     if agent is not None and agent.risk is RiskLevel.HIGH:
         case.refuse("agent_risk", "access")
+    access = case.facts.access
+    if access is None:
+        return
+    if access.problem:
+        case.refuse("policy_error", "access", detail={"because": access.problem})
+    for applied in access.refusing:
+        detail: dict[str, Any] = {"policy": applied.name, "because": applied.because}
+        if access.max_age is not None and applied.control in _STEP_UPS:
+            detail["max_age"] = access.max_age
+        case.refuse(applied.control.refusal_code, "access", detail=detail, policy=(applied.id, applied.version))

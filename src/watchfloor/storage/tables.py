@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from watchfloor.storage.table_shape import SCHEMA_VERSION, TIMESTAMP, Column, Table
+from watchfloor.storage.tables_access import CONDITIONAL_ACCESS_EVENTS
 from watchfloor.storage.tables_activity import AGENT_ACTIVITY, AGENT_CONTENT, PIPELINE_HEALTH, TELEMETRY_REJECTS
 from watchfloor.storage.tables_cases import ALERT_EVIDENCE, ALERT_INFO
 from watchfloor.storage.tables_exposure import EXPOSURE_SNAPSHOTS
@@ -26,6 +27,7 @@ TABLES: Final[dict[str, Table]] = {
         IDENTITY_INFO,
         SIGN_IN_EVENTS,
         EXPOSURE_SNAPSHOTS,
+        CONDITIONAL_ACCESS_EVENTS,
         ALERT_INFO,
         ALERT_EVIDENCE,
         TELEMETRY_REJECTS,

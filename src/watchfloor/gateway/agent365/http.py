@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import orjson
 
-from watchfloor.gateway import asgi
-from watchfloor.gateway.answers import SIGN_IN_AGAIN, Refusal, RefusalKind
+from watchfloor.gateway import asgi, challenges
+from watchfloor.gateway.answers import Refusal, RefusalKind
 from watchfloor.gateway.asgi import JSON, Addresses, BodyTooLarge, CallerGone, Receive, Scope, Send
 from watchfloor.gateway.calls import MODEL, PROMPT, CallRequest
 from watchfloor.gateway.enforce import Enforcer
@@ -102,7 +102,7 @@ class Agent365Door:
         except Refusal as refusal:
             if not refusal.invocation_id:
                 self._refused(address, refusal.code, token)
-            await self._refuse(send, refusal)
+            await self._refuse(send, refusal, token)
         except Exception:  # INVARIANT: nobody is shown anything, and no words are taken in, by mistake
             _LOG.exception("a request failed")
             await asgi.answer_json(send, 500, {"error": "internal_error"})
@@ -146,9 +146,12 @@ class Agent365Door:
                 raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded") from error
         return {"recorded": True}
 
-    async def _refuse(self, send: Send, refusal: Refusal) -> None:
-        if refusal.code in SIGN_IN_AGAIN:
-            await self._challenge(send, 401, "invalid_token", refusal.code)
+    async def _refuse(self, send: Send, refusal: Refusal, token: Token | None) -> None:
+        challenge = challenges.challenge_to(refusal, token, is_call=False)
+        if challenge is not None:
+            error = "invalid_token" if refusal.step_up is None else "insufficient_user_authentication"
+            said = {**challenge.data, "error": error, "error_description": refusal.code}
+            await self._challenged(send, 401, challenge.parts, said)
             return
         value = {"error": refusal.code, "error_description": refusal.message}
         if refusal.invocation_id:
@@ -161,9 +164,13 @@ class Agent365Door:
 
     async def _challenge(self, send: Send, status: int, error: str, description: str) -> None:
         parts = [f'error="{error}"', f'error_description="{description}"'] if error else []
-        parts.append(f'resource_metadata="{self._metadata_url}"')
-        body = orjson.dumps({"error": error or "token_missing", "error_description": description})
-        await asgi.answer(send, status, body, [JSON, (b"www-authenticate", f"Bearer {', '.join(parts)}".encode())])
+        body = {"error": error or "token_missing", "error_description": description}
+        await self._challenged(send, status, parts, body)
+
+    async def _challenged(self, send: Send, status: int, parts: list[str], body: dict[str, Any]) -> None:
+        parts = [*parts, f'resource_metadata="{self._metadata_url}"']
+        challenge = (b"www-authenticate", f"Bearer {', '.join(parts)}".encode())
+        await asgi.answer(send, status, orjson.dumps(body), [JSON, challenge])
 
     def _refused(self, address: str, code: str, token: Token | None, detail: str = "") -> None:
         self._enforcer.refused(door=DOOR, address=address, code=code, server_id=NO_SERVER, token=token, detail=detail)

@@ -20,7 +20,8 @@ from urllib.parse import unquote
 
 import orjson
 
-from watchfloor.gateway.answers import SIGN_IN_AGAIN, Refusal, RefusalKind
+from watchfloor.gateway import challenges
+from watchfloor.gateway.answers import Refusal, RefusalKind
 from watchfloor.gateway.calls import CallRequest, Permit
 from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.ext_authz import verbatim, wire
@@ -233,19 +234,23 @@ class ExtAuthzDoor:
             self._refused(asked, refusal.code)
         message = asked.message
         is_call = message is not None and message.handling in (Handling.CALL, Handling.GOVERNED)
-        if refusal.code in SIGN_IN_AGAIN and not is_call:
-            return self._challenge(asked, 401, "invalid_token", refusal.code)
+        challenge = challenges.challenge_to(refusal, asked.token, is_call=is_call)
+        if challenge is not None:
+            return self._challenged(asked, 401, challenge.parts, refusal.message, challenge.data)
         code, status = _RPC_CODES[refusal.kind]
         return self._error(asked, status, code, refusal.message, refusal.to_json())
 
     def _challenge(self, asked: _Asked, status: int, error: str, description: str) -> bytes:
         """RFC 6750's answer, with RFC 9728's pointer to where a token can be had."""
         parts = [f'error="{error}"', f'error_description="{description}"'] if error else []
-        if asked.server_id:
-            parts.append(f'resource_metadata="{self._metadata_url}{asked.server_id}"')
         data = {"code": error or "token_missing", "retryable": False}
+        return self._challenged(asked, status, parts, description, data)
+
+    def _challenged(self, asked: _Asked, status: int, parts: list[str], text: str, data: dict[str, Any]) -> bytes:
+        if asked.server_id:
+            parts = [*parts, f'resource_metadata="{self._metadata_url}{asked.server_id}"']
         challenge = ("www-authenticate", f"Bearer {', '.join(parts)}")
-        return _error(status, rpc.UNAUTHENTICATED, description, data, asked.request_id, [challenge])
+        return _error(status, rpc.UNAUTHENTICATED, text, data, asked.request_id, [challenge])
 
     def _error(self, asked: _Asked, status: int, code: int, text: str, data: Any) -> bytes:
         headers = [(_INVOCATION, asked.invocation_id)] if asked.invocation_id else []

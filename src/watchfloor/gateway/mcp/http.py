@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from watchfloor.gateway import asgi
-from watchfloor.gateway.answers import PUBLIC_MESSAGES, SIGN_IN_AGAIN, Refusal, RefusalKind
+from watchfloor.gateway import asgi, challenges
+from watchfloor.gateway.answers import PUBLIC_MESSAGES, Refusal, RefusalKind
 from watchfloor.gateway.asgi import Addresses, BodyTooLarge, CallerGone, Receive, Scope, Send
 from watchfloor.gateway.calls import Admission, CallRequest, Permit
 from watchfloor.gateway.enforce import Enforcer
@@ -308,8 +308,9 @@ class McpDoor:
             ex.invocation_id = refusal.invocation_id
         message = ex.message
         is_call = message is not None and message.handling in (Handling.CALL, Handling.GOVERNED)
-        if refusal.code in SIGN_IN_AGAIN and not is_call:
-            await self._challenge(ex, 401, "invalid_token", refusal.code)
+        challenge = challenges.challenge_to(refusal, ex.token, is_call=is_call)
+        if challenge is not None:
+            await self._challenged(ex, 401, challenge.parts, refusal.message, challenge.data)
             return
         request_id = ex.request_id
         if message is None and refusal.kind is RefusalKind.UNAVAILABLE:
@@ -340,10 +341,11 @@ class McpDoor:
     async def _challenge(self, ex: Exchange, status: int, error: str, description: str) -> None:
         """RFC 6750's answer, with RFC 9728's pointer to where a token can be had."""
         parts = [f'error="{error}"', f'error_description="{description}"'] if error else []
-        parts.append(f'resource_metadata="{self._metadata_url}{ex.server_id}"')
+        await self._challenged(ex, status, parts, description, {"code": error or "token_missing", "retryable": False})
+
+    async def _challenged(self, ex: Exchange, status: int, parts: list[str], text: str, data: dict[str, Any]) -> None:
+        parts = [*parts, f'resource_metadata="{self._metadata_url}{ex.server_id}"']
         challenge = (b"www-authenticate", f"Bearer {', '.join(parts)}".encode("latin-1", "replace"))
-        data = {"code": error or "token_missing", "retryable": False}
-        text = PUBLIC_MESSAGES.get(description, description)
         await ex.error(rpc.UNAUTHENTICATED, text, data, status=status, headers=[challenge])
 
     def _refused(self, ex: Exchange, code: str, detail: str = "") -> None:
