@@ -20,7 +20,8 @@ from fastapi import FastAPI
 from watchfloor import content
 from watchfloor.connectors.identity.registry import ConfiguredConnectors
 from watchfloor.connectors.siem import Sink, open_sink, stream_to_all
-from watchfloor.identity import keys, setup
+from watchfloor.identity import access, keys, setup
+from watchfloor.identity.access_log import AccessLog
 from watchfloor.identity.logons import TokenEvents
 from watchfloor.identity.oidc import RelyingParty, SignOns, read_roles
 from watchfloor.identity.operators import Operators
@@ -46,6 +47,7 @@ from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.files import write_secret_file
 from watchfloor.storage.logs import log_opener
 from watchfloor.storage.ports import Scope
+from watchfloor.storage.profiles import complete_profiles
 from watchfloor.storage.remote import RemoteStore
 from watchfloor.storage.vault import Vault
 
@@ -115,9 +117,11 @@ def build_server(settings: Settings) -> Server:
 
     with control.tx("system:start") as tx:
         policies.publish_defaults(tx, content.policies())
+        access.publish_defaults(tx, content.access_policies())
         keys.ensure_signing_key(tx, vault)
         setup_token = setup.ensure_setup_token(tx)
         complete_aliases(tx, inventory.list_agents(tx), people.list_users(tx))
+        complete_profiles(tx, inventory.list_agents(tx))
         tx.audit("server:start", "server", {"host": settings.host, "port": settings.port})
     _offer_setup(data / "run" / "setup.url", settings, setup_token)
 
@@ -129,6 +133,7 @@ def build_server(settings: Settings) -> Server:
         vault,
         TokenSettings(settings.issuer, settings.effective_gateway_url, token_seconds=settings.token_seconds),
         events=TokenEvents(control, log, clock=time.monotonic),
+        access_log=AccessLog(log),
     )
     connectors = ConfiguredConnectors(control, vault)
     sinks = _sinks(settings)

@@ -25,7 +25,7 @@ from watchfloor.detection.kql_runner import KqlDetector
 from watchfloor.detection.publishing import publish_alerts as publish_changed_alerts
 from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
-from watchfloor.identity import directory, keys
+from watchfloor.identity import access, directory, keys
 from watchfloor.identity.connector import Ability, Connectors, NoConnectors
 from watchfloor.identity.logons import BATCH as LOGONS_AT_ONCE
 from watchfloor.identity.logons import publish_logons
@@ -119,6 +119,11 @@ def run_rules(context: JobContext) -> None:
     for _ in range(_MOST_ROUNDS):
         if not context.kql_detector.run_near_real_time().is_behind:
             return
+
+
+def require_password_changes(context: JobContext) -> None:
+    """Ask those for a new password of whom conditional access does."""
+    access.require_password_changes(context.control)
 
 
 def run_scheduled_rules(context: JobContext) -> None:
@@ -313,6 +318,7 @@ JOBS: Final = (
     Job(run_detection, 1),
     Job(run_rules, 1),
     Job(run_scheduled_rules, 10),
+    Job(require_password_changes, 5),
     Job(watch_sessions, 30),
     Job(watch_habits, 300),
     Job(create_holds_from_events, 1),

@@ -46,6 +46,7 @@ class HandedOver:
     methods: tuple[str, ...]
     scopes: tuple[str, ...]
     expires: int
+    sign_in_risk: str = RiskLevel.NONE.value
 
 
 def read_handover(
@@ -81,6 +82,7 @@ def read_handover(
         methods=tuple(claims.get("amr", ())),
         scopes=tuple(str(claims["scope"]).split()),
         expires=claims["exp"],
+        sign_in_risk=claims.get("sign_in_risk", RiskLevel.NONE.value),
     )
 
 

@@ -25,6 +25,7 @@ from joserfc.jwk import RSAKey
 
 from watchfloor.identity.jwks import FetchedKeySet, fetch_key_set
 from watchfloor.model.errors import Unavailable
+from watchfloor.model.people import RiskLevel
 from watchfloor.storage.people import IdentityProvider
 
 MAX_TOKEN_CHARS: Final = 16_384
@@ -64,6 +65,10 @@ class Subject:
     """Which application of the provider the token was issued to (``azp``, else ``appid``)."""
     is_agent_user: bool = False
     """Whether the user is an agent's own account (Entra's ``xms_sub_fct`` 13)."""
+    sign_in_risk: str = RiskLevel.NONE.value
+    """How risky the provider found the sign-in, where it tells that in the claim ``sign_in_risk``."""
+    takes_claims: bool = False
+    """Whether the client declared that it can answer a claims challenge (``xms_cc``: ``cp1``)."""
 
 
 def _unpadded(text: str) -> bytes:
@@ -296,7 +301,7 @@ def _check_claims(claims: Mapping[str, Any], provider: IdentityProvider, now: fl
         raise SubjectRefused("The subject token is an application's own and names no user. Use client_credentials.")
     client = claims.get("azp", claims.get("appid"))
     session = claims.get("sid")
-    methods = claims.get("amr")
+    methods, capabilities = claims.get("amr"), claims.get("xms_cc")
     return Subject(
         issuer=provider.issuer,
         subject=subject,
@@ -306,7 +311,18 @@ def _check_claims(claims: Mapping[str, Any], provider: IdentityProvider, now: fl
         methods=tuple(str(m)[:40] for m in methods[:10]) if isinstance(methods, list) else (),
         client=client[:200] if isinstance(client, str) else "",
         is_agent_user=_AGENTS_ACCOUNT in facets,
+        sign_in_risk=_risk(claims.get("sign_in_risk")),
+        takes_claims=isinstance(capabilities, list) and "cp1" in capabilities,
     )
+
+
+def _risk(said: Any) -> str:
+    if said is None:
+        return RiskLevel.NONE.value
+    try:
+        return RiskLevel(said).value
+    except ValueError:
+        raise SubjectRefused("The subject token's claim 'sign_in_risk' is none, low, medium or high.") from None
 
 
 def auth_time_of(subject: Subject) -> datetime:

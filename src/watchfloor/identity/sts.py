@@ -33,6 +33,8 @@ from typing import TYPE_CHECKING, Any, Final
 from joserfc import jwt
 
 from watchfloor.identity import handover
+from watchfloor.identity.access import Gatekeeper, require_password_change
+from watchfloor.identity.access_log import AccessLog, SignIn
 from watchfloor.identity.handover import HandedOver, read_handover
 from watchfloor.identity.keys import Signer, current_key, open_key, public_keys
 from watchfloor.identity.logons import Attempt, TokenEvents
@@ -46,6 +48,7 @@ from watchfloor.identity.providers import (
 )
 from watchfloor.identity.refusals import RefusalLog
 from watchfloor.identity.throttle import Limit, Throttle
+from watchfloor.model.access import ACR_MULTI_FACTOR, AccessFacts, Control, Proof
 from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ServerState, TokenMode
 from watchfloor.model.errors import Denied, Unavailable
 from watchfloor.model.people import RiskLevel
@@ -73,13 +76,21 @@ class TokenRefused(Denied):
     """No token.
 
     ``error`` is the OAuth code, ``status`` the HTTP status, ``reason`` our own stable code (as the guard names them).
+    ``step_up``: what the user's sign-in must be (``max_age`` in seconds, ``acr_values``), where a better one would do.
     """
 
     def __init__(
-        self, error: str, description: str, *, reason: str, status: int = 400, retry_after: float | None = None
+        self,
+        error: str,
+        description: str,
+        *,
+        reason: str,
+        status: int = 400,
+        retry_after: float | None = None,
+        step_up: Mapping[str, Any] | None = None,
     ) -> None:
         self.error, self.description, self.reason = error, description, reason
-        self.status, self.retry_after = status, retry_after
+        self.status, self.retry_after, self.step_up = status, retry_after, dict(step_up or {})
         super().__init__(description)
 
 
@@ -96,6 +107,8 @@ class TokenRequest:
     subject_token: str = field(default="", repr=False)
     subject_token_type: str = ""
     requested_token_type: str = ""
+    takes_claims: bool = False
+    """Whether the agent declares that it can answer a claims challenge (``xms_cc``: ``cp1``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,12 @@ class _Grant:
     """What the subject token adds."""
     expires: float = math.inf
 
+    @property
+    def signed_in_at(self) -> datetime | None:
+        """When the user signed in, where there is one and that is known."""
+        seconds = self.claims.get("auth_time")
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
 
 class TokenService:
     """Issues gateway tokens; safe between threads; blocks on the database and, rarely, on an identity provider."""
@@ -143,11 +162,13 @@ class TokenService:
         settings: TokenSettings,
         *,
         key_sets: KeySets | None = None,
+        access_log: AccessLog | None = None,
         clock: Callable[[], float] = time.monotonic,
         events: TokenEvents | None = None,
     ) -> None:
         self._store, self._vault, self.settings, self._events = store, vault, settings, events
         self.key_sets = key_sets or KeySets()
+        self._access, self._access_log = Gatekeeper(), access_log or AccessLog()
         self._audience = f"{settings.gateway_url.rstrip('/')}/mcp/"
         self._own_audience = f"{settings.gateway_url.rstrip('/')}/agents"
         # Wrong secrets of one agent from one address; wrong secrets from one address whatever the agent.
@@ -204,9 +225,43 @@ class TokenService:
             attempt.session_id = subject.session_id or _session_id(subject)
         with self._store.read() as tx:
             grant = self._grant(tx, request, subject)
+            answer = self._ask_access(tx, request, grant)
             now = tx.now
         attempt.scope, attempt.mode = " ".join(grant.scopes), grant.mode.value
+        if answer is not None:
+            self._apply_access(request, grant, answer)
         return self._sign(request, grant, now)
+
+    # -- on what conditions ---------------------------------------------------------------------------------------
+
+    def _ask_access(self, tx: ControlTx, request: TokenRequest, grant: _Grant) -> AccessFacts | None:
+        agent = inventory.find_agent(tx, request.client_id)
+        assert agent is not None, "a grant is given to an agent that is there"
+        said = grant.claims
+        proof = Proof(tuple(said.get("amr", ())), said.get("sign_in_risk", RiskLevel.NONE.value))
+        return self._access.answer(
+            tx, grant.user, agent, grant.mode, self._server_of(request), proof, grant.signed_in_at
+        )
+
+    def _apply_access(self, request: TokenRequest, grant: _Grant, answer: AccessFacts) -> None:
+        """Log what conditional access says, do to the user what it asks for. Raises ``TokenRefused``."""
+        if answer.refusing or answer.would_refuse or answer.problem:
+            server_id, session = self._server_of(request), str(grant.claims["sid"])
+            self._access_log.note(
+                answer,
+                SignIn(request.client_id, grant.user, grant.mode, server_id, session, request.address,
+                       grant.signed_in_at),
+            )  # fmt: skip
+        if answer.control is Control.GRANT:
+            return
+        if answer.control is Control.PASSWORD_CHANGE and grant.user is not None:
+            with self._store.tx("system:access") as tx:
+                require_password_change(tx, grant.user.id, answer)
+        raise _refused_by_access(answer, has_user=grant.user is not None)
+
+    def _server_of(self, request: TokenRequest) -> str:
+        """The tool server that a token is asked for; empty where it is for none."""
+        return request.resource.removeprefix(self._audience) if request.resource.startswith(self._audience) else ""
 
     # -- who asks -------------------------------------------------------------------------------------------------
 
@@ -310,7 +365,7 @@ class TokenService:
             agent_epoch=agent.epoch,
             signer=self._signer(tx),
             user=user,
-            claims=_claims(request.client_id, agent.epoch, subject, user),
+            claims=_claims(request, agent.epoch, subject, user),
             expires=subject.expires if subject is not None else math.inf,
         )
 
@@ -406,6 +461,26 @@ class TokenService:
         return IssuedToken(token, claims["exp"] - issued_at, claims["scope"], grant.mode)
 
 
+def _refused_by_access(answer: AccessFacts, *, has_user: bool) -> TokenRefused:
+    """What an agent is told: whether a better sign-in would do, and never what the policy is."""
+    reason = answer.control.refusal_code if not answer.problem else "policy_error"
+    if answer.control in (Control.MFA, Control.REAUTHENTICATE):
+        step_up: dict[str, Any] = {"max_age": answer.max_age} if answer.max_age is not None else {}
+        if answer.control is Control.MFA:
+            step_up["acr_values"] = ACR_MULTI_FACTOR
+        return TokenRefused("interaction_required", _STEP_UPS[answer.control], reason=reason, step_up=step_up)
+    if answer.control is Control.PASSWORD_CHANGE:
+        return TokenRefused("invalid_request", "The user must reset the password first.", reason=reason)
+    code = "invalid_grant" if has_user else "unauthorized_client"
+    return TokenRefused(code, "The access is blocked by the organisation.", reason=reason)
+
+
+_STEP_UPS: Final = {
+    Control.MFA: "The user has to sign in with more than one factor.",
+    Control.REAUTHENTICATE: "The user has to sign in again: the last sign-in is too long ago.",
+}
+
+
 def token_mode(owners: list[CredentialOwner], *, has_user: bool) -> TokenMode:
     """The mode of a token for a server at which an agent's bindings use credentials of ``owners``.
 
@@ -447,21 +522,26 @@ def _session_id(subject: Subject) -> str:
 
 
 def _claims(
-    agent_id: str, agent_epoch: int, subject: Subject | HandedOver | None, user: people.User | None
+    request: TokenRequest, agent_epoch: int, subject: Subject | HandedOver | None, user: people.User | None
 ) -> dict[str, Any]:
     """Who the token is about, and through whom."""
-    agent = f"agent:{agent_id}"
+    agent_id, agent = request.client_id, f"agent:{request.client_id}"
+    # Who was handed something is another client than the one that declared what it can answer.
+    takes_claims = request.takes_claims or (isinstance(subject, Subject) and subject.takes_claims)
+    declared = {"xms_cc": ["cp1"]} if takes_claims else {}
     if subject is None:
-        return {"sub": agent, "sid": f"{agent_id}-{agent_epoch}"}
+        return {"sub": agent, "sid": f"{agent_id}-{agent_epoch}", **declared}
     if isinstance(subject, HandedOver):
         session, actor = subject.session_id, handover.chain(agent_id, subject.actors)
     else:
         session, actor = subject.session_id or _session_id(subject), {"sub": agent}
-    claims: dict[str, Any] = {"sub": agent, "act": actor, "sid": session}
+    claims: dict[str, Any] = {"sub": agent, "act": actor, "sid": session, **declared}
     if user is not None:
         claims |= {"sub": f"user:{user.id}", "auth_time": subject.auth_time, "sev": user.epoch}
         if subject.methods:
             claims["amr"] = list(subject.methods)
+        if subject.sign_in_risk != RiskLevel.NONE.value:
+            claims["sign_in_risk"] = subject.sign_in_risk
     return claims
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+BREAK_GLASS: Final = "breakglass"
+"""The id of an account for emergencies, or the group of all of them: marked users are in it as policies see them."""
+
 
 class RiskLevel(StrEnum):
     """Entra's risk levels."""
@@ -24,6 +27,7 @@ class Role(StrEnum):
     SECURITY_ADMIN = "security_admin"  # Security Administrator
     MAKER = "maker"  # Agent ID Developer
     USER = "user"
+    ACCESS_ADMIN = "access_admin"  # Conditional Access Administrator
     AUDITOR = "auditor"  # Global Reader
     OWNER = "owner"  # whoever set the installation up: every permission
 
@@ -58,6 +62,8 @@ class Permission(StrEnum):
     HOLD_DECIDE = "hold.decide"
     POLICY_READ = "policy.read"
     POLICY_WRITE = "policy.write"
+    ACCESS_READ = "access.read"
+    ACCESS_WRITE = "access.write"
     AUDIT_READ = "audit.read"
     OPERATOR_WRITE = "operator.write"
 
@@ -73,6 +79,7 @@ _READ_SOC: Final = frozenset(
         Permission.HUNT_RUN,
         Permission.EXPORT_RUN,
         Permission.POLICY_READ,
+        Permission.ACCESS_READ,
         Permission.SIGHTING_READ,
         Permission.SOURCE_READ,
     }
@@ -112,11 +119,23 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     Role.SECURITY_ADMIN: _OPERATE
     | {
         Permission.POLICY_WRITE,
+        Permission.ACCESS_WRITE,
         Permission.AGENT_BLOCK,
         Permission.SOURCE_WRITE,
         Permission.SERVER_BLOCK,
         Permission.PLAYBOOK_WRITE,
     },
+    Role.ACCESS_ADMIN: frozenset(
+        {
+            Permission.PORTAL_USE,
+            Permission.AGENT_READ,
+            Permission.USER_READ,
+            Permission.DECISION_READ,
+            Permission.HUNT_RUN,
+            Permission.ACCESS_READ,
+            Permission.ACCESS_WRITE,
+        }
+    ),
     Role.MAKER: frozenset({Permission.PORTAL_USE}),
     Role.USER: frozenset(),
     Role.AUDITOR: _READ_SOC | {Permission.AUDIT_READ},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -129,7 +130,19 @@ def _token_request(form: dict[str, str], request: Request) -> TokenRequest:
         subject_token=form.get("subject_token", ""),
         subject_token_type=form.get("subject_token_type", ""),
         requested_token_type=form.get("requested_token_type", ""),
+        takes_claims=_declares_claims(form.get("claims", "")),
     )
+
+
+def _declares_claims(claims: str) -> bool:
+    """Whether the parameter ``claims`` (OpenID Connect 5.5) declares the client capability ``cp1``, as for Entra."""
+    if not claims:
+        return False
+    try:
+        wanted = json.loads(claims)["access_token"]["xms_cc"]["values"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _bad_request('claims is no request for claims: {"access_token": {"xms_cc": …}}.') from None
+    return isinstance(wanted, list) and "cp1" in wanted
 
 
 def _client(form: dict[str, str], authorization: str | None) -> tuple[str, tuple[str, ...]]:
@@ -167,5 +180,6 @@ def _refusal(refused: TokenRefused) -> Response:
         "error": refused.error,
         "error_description": refused.description,
         "reason": refused.reason,
+        **refused.step_up,
     }
     return JSONResponse(body, status_code=refused.status, headers=headers)

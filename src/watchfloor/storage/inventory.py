@@ -29,6 +29,7 @@ from watchfloor.model.people import RiskLevel
 from watchfloor.storage import schema
 from watchfloor.storage.aliases import save_agent_aliases
 from watchfloor.storage.changes import differences, read_setting, upsert, write_setting
+from watchfloor.storage.profiles import save_agent_profile
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -236,6 +237,7 @@ def save_agent(tx: ControlTx, agent: Agent, action: str = "agent:update", reason
     if before is None or agent_facts(before) != agent_facts(agent):
         tx.project(Kind.AGENT, agent.id, agent_facts(agent))
     save_agent_aliases(tx, before, agent)
+    save_agent_profile(tx, before, agent)
     tx.audit(action, f"agent/{agent.id}", {**change, **({"reason": reason} if reason else {})})
     return True
 

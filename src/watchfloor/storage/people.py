@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from watchfloor.model.facts import Kind, SigningKey, UserFacts
-from watchfloor.model.people import RiskLevel, Role
+from watchfloor.model.people import BREAK_GLASS, RiskLevel, Role
 from watchfloor.storage import schema
 from watchfloor.storage.aliases import save_user_aliases
 from watchfloor.storage.changes import differences, plain, upsert
@@ -196,7 +196,8 @@ def without_sessions(user: User, now: datetime) -> User:
 
 
 def user_facts(user: User) -> UserFacts:
-    """What the data plane knows of ``user``."""
+    """What the data plane knows of ``user``; a break-glass account is in the group of that name."""
+    is_marked = user.is_break_glass and BREAK_GLASS not in user.groups
     return UserFacts(
         id=user.id,
         upn=user.upn,
@@ -206,7 +207,7 @@ def user_facts(user: User) -> UserFacts:
         risk=user.risk,
         must_reset_password=user.must_reset_password,
         not_before=user.not_before,
-        groups=user.groups,
+        groups=(*user.groups, BREAK_GLASS) if is_marked else user.groups,
     )
 
 

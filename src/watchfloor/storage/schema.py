@@ -16,6 +16,7 @@ from watchfloor.storage.columns import json as _json
 from watchfloor.storage.columns import metadata as metadata
 from watchfloor.storage.columns import table as _table
 from watchfloor.storage.columns import text as _text
+from watchfloor.storage.schema_access import access_policy as access_policy
 from watchfloor.storage.schema_directory import directory_account as directory_account
 from watchfloor.storage.schema_directory import identity_connector as identity_connector
 from watchfloor.storage.schema_risk import risk as risk
