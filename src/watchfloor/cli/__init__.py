@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "export": ("watchfloor.cli.export:export", "Write a table and period to a file: Parquet, JSON lines or OCSF."),
     "rules": ("watchfloor.cli.rules:rules", "List, test, write and backtest detection rules."),
     "policy": ("watchfloor.cli.policy:policy", "Check and test policies."),
+    "access": ("watchfloor.cli.access:access", "List, apply, export and try policies of conditional access."),
     "copilot-studio": ("watchfloor.cli.copilot_studio:copilot_studio", "Connect Copilot Studio's threat detection."),
     "guard": ("watchfloor.cli.guard:guard", "Score texts with the guard's detectors."),
     "audit": ("watchfloor.cli.audit:audit", "Verify the audit log."),

@@ -19,6 +19,8 @@ from watchfloor.identity.signals.streams import Us
 from watchfloor.model.errors import NotFound, WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.portal import (
+    access,
+    access_pages,
     account,
     action_pages,
     admin,
@@ -26,6 +28,7 @@ from watchfloor.portal import (
     blast_radius,
     decisions,
     exports,
+    graph_access,
     graph_cases,
     graph_risk,
     health,
@@ -77,6 +80,7 @@ _ROUTERS: Final = (
     graph_cases.router, graph_risk.router, risk.router, incident_graph.router, blast_radius.router, sources.router,
     sightings.router, pipeline.router, identity_providers.router, operators.router, account.router, account.pages,
     setup.router, rules.router, rules.suppressing,
+    access.router, graph_access.router, access_pages.router,
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
     transmitters.router, receivers.router, scim_providers.router,
 )  # fmt: skip

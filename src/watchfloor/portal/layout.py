@@ -23,6 +23,7 @@ _NAVIGATION: Final = (
     ("/agents", "Agents", Permission.AGENT_READ),
     ("/holds", "Holds", Permission.PORTAL_USE),
     ("/responses", "Responses", Permission.ALERT_READ),
+    ("/access", "Access", Permission.ACCESS_READ),
 )
 
 

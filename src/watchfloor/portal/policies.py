@@ -19,8 +19,9 @@ from watchfloor.portal.deps import Deps
 from watchfloor.portal.hunting import RunView, run_view, scope_of
 from watchfloor.portal.views import Page, PolicyView, policy_view
 from watchfloor.registry import policies as registry_policies
-from watchfloor.registry.policy_trial import MOST_DAYS, PolicyTrial, candidate_set
+from watchfloor.registry.policy_trial import PolicyTrial, candidate_set
 from watchfloor.storage import policies
+from watchfloor.storage.past_calls import MOST_DAYS
 from watchfloor.storage.ports import Limits
 
 router = APIRouter(prefix="/api/policies", tags=["policies"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -22,16 +22,15 @@ from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.facts import PolicyFacts
 from watchfloor.model.verdicts import Verdict
 from watchfloor.storage import policies
-from watchfloor.storage.activity import Activity, literal, moment, text
-from watchfloor.storage.hunting import Cancelled, Hunted, Hunter, Request
+from watchfloor.storage.activity import Activity, text
+from watchfloor.storage.hunting import Hunted, Hunter, Request
+from watchfloor.storage.past_calls import MOST_DAYS, PastCalls
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
 
-MOST_DAYS: Final = 90
 MOST_ROWS: Final = 10_000
 """Calls that would have ended differently and are listed; the others are counted."""
-_PAGE: Final = 500
 _COLUMNS: Final = (
     ("Timestamp", "datetime"), ("InvocationId", "string"), ("AgentId", "string"), ("AgentName", "string"),
     ("UserId", "string"), ("AccountUpn", "string"), ("ServerId", "string"), ("ToolName", "string"),
@@ -39,8 +38,9 @@ _COLUMNS: Final = (
     ("ReasonCode", "string"), ("PolicyId", "string"), ("Message", "string"),
 )  # fmt: skip
 _READ: Final = (
-    "Timestamp, InvocationId, AgentId, AgentName, UserId, AccountUpn, ServerId, ToolName, Verdict, WouldBe, Facts"
-)
+    "Timestamp", "InvocationId", "AgentId", "AgentName", "UserId", "AccountUpn", "ServerId", "ToolName", "Verdict",
+    "WouldBe", "Facts",
+)  # fmt: skip
 
 
 def candidate_set(tx: ControlTx, bodies: Sequence[Mapping[str, Any]], without: Iterable[str]) -> PolicySet:
@@ -71,7 +71,7 @@ class PolicyTrial(Request):
     days: int = 7
     end: datetime = field(default_factory=lambda: datetime.now(UTC))
     _counts: Counter[str] = field(default_factory=Counter, init=False)
-    _total: int | None = field(default=None, init=False)
+    _calls: PastCalls | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= MOST_DAYS:
@@ -79,7 +79,7 @@ class PolicyTrial(Request):
 
     def progress(self) -> float | None:
         """The share of decisions that were taken again."""
-        return None if self._total is None else min(1.0, self._counts["looked at"] / max(1, self._total))
+        return None if self._calls is None else self._calls.share(self._counts["looked at"])
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -96,26 +96,9 @@ class PolicyTrial(Request):
     def answered_by(self, hunter: Hunter) -> Hunted:
         """The calls that would have ended differently. Raises ``Cancelled``."""
         assert self.activity is not None and self.candidates is not None
-        begin = self.end - timedelta(days=self.days)
-        where = (
-            f"AgentActivity | where Timestamp >= {moment(begin)} and Timestamp < {moment(self.end)}"
-            ' | where ActionType == "ToolCallDecided"'
-        )
-        counted = self.activity.query(f"{where} | summarize N = count()", 1)
-        self._total = int(counted["N"][0].as_py()) if counted.num_rows else 0
+        calls = self._calls = PastCalls(self.activity, self.end, self.days, lambda: self.ticket.is_cancelled)
         found: list[tuple[Any, ...]] = []
-        last = ""
-        while True:
-            if self.ticket.is_cancelled:
-                raise Cancelled("The trial was cancelled.")
-            page = self.activity.query(
-                f"{where} | where strcmp(InvocationId, {literal(last)}) > 0 | sort by InvocationId asc | take {_PAGE}"
-                f" | project {_READ}",
-                _PAGE,
-            ).to_pylist()
-            if not page:
-                break
-            last = text(page[-1], "InvocationId")
+        for page in calls.pages(_READ):
             kept = self.activity.find_contents([text(row, "InvocationId") for row in page])
             inputs = {text(c, "InvocationId"): text(c, "Content") for c in kept if text(c, "Kind") == "invocation"}
             for row in page:
