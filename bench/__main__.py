@@ -24,6 +24,7 @@ BENCHMARKS = {
     "graph": "Graph of an incident of a thousand things; blast radius among 10,000 agents and 50,000 bindings",
     "correlation": "Correlation: what an alert costs with 1,000 to 100,000 there, beside storing it",
     "rules": "Rules: thirty in KQL over 5,000 new events, a million behind, beside one scan by hand",
+    "identity": "Identity: token and conditional access a call, beside look-up and signature; a flood of sign-ins",
     "kql_speed": "KQL: a million rows, beside SQL written by hand; translation",
 }
 """Script -> what it measures. Budgets: docs/performance.md."""

@@ -36,8 +36,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("story-soc-sees-all", "The SOC analyst sees all severities and all states of the same agent."),
     Claim("story-incident-page", "The incident page shows story, alerts, events, recommended actions and a graph.", True,
           "the API serves the graph; the page does not draw it yet, and there is no evidence view"),
-    Claim("story-confirm-compromised", "Confirm compromised fires the conditional access policy.", True,
-          "confirming ends the sessions, sets the risk and asks the identity provider; policies by risk are not built"),
+    Claim("story-confirm-compromised", "Confirm compromised fires the conditional access policy."),
     Claim("story-sessions-die-at-once", "The very next tool call after a revoke is refused, everywhere, in under a second."),
     Claim("story-password-reset", "The identity provider forces a password reset, and it is read back as evidence."),
     Claim("story-resolve", "The incident is resolved with a classification."),
@@ -136,6 +135,23 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("scim-users", "A user that an identity provider tells of by SCIM is a user here, and is read back as told."),
     Claim("scim-deprovision", "Switching a user off by SCIM ends every session at once, however the provider says it."),
     Claim("scim-own-users", "A SCIM token opens the users of one issuer and nothing else."),
+    # -- conditional access ---------------------------------------------------------------------------------------
+    Claim("access-laws", "One more enabled access policy never loosens, report-only ones change nothing, order does not matter, "
+          "exclusions win."),
+    Claim("access-gateway", "At every call each control of conditional access refuses whom it must, by a stable code without the policy's "
+          "text, and nobody else."),
+    Claim("access-sts", "No token is issued to whom conditional access refuses one; what a better sign-in would mend is said."),
+    Claim("access-report-only", "A report-only access policy refuses nobody, and whom it would have refused is on record."),
+    Claim("access-log", "Every refusal of conditional access is a row that leads to its decision, and the decision replays."),
+    Claim("access-cae", "Clients that declared cp1 get a claims challenge at a step-up and at a revoke; others do not."),
+    Claim("access-checked", "An access policy that cannot be meant is refused with every problem and its place."),
+    Claim("access-lock-out", "An access policy that would lock everybody out is published only with a confirmation."),
+    Claim("access-published", "Access policies are versioned, audited and written only by those who hold access.write."),
+    Claim("access-defaults", "Four access policies come with the product; a user of high risk has to change the password by them."),
+    Claim("access-graph", "Entra's policies come in and go out in Graph's shape; what cannot be enforced is told and kept, never dropped."),
+    Claim("access-what-if", "An access policy says whom it would have hit in the past days, and what it says to one named sign-in."),
+    Claim("access-cli", "Access policies are listed, applied, exported and tried from a shell."),
+    Claim("access-pages", "A page lists access policies with state and last hits, and switches them for those who may."),
     # -- the invariants -------------------------------------------------------------------------------------------
     Claim("invariant-1", "A call that is not allowed never reaches the tool server."),
     Claim("invariant-2", "When in doubt, refuse: broken policy, missing state, lost control plane all refuse."),
