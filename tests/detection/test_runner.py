@@ -238,9 +238,9 @@ def test_what_an_agents_own_guardrail_refused_or_changed_is_an_alert_that_says_w
     (alert,) = alerts(stores)
     assert (alert.draft.rule_id, alert.draft.severity) == ("agent-guardrail-intervened", Severity.HIGH)
     assert alert.draft.description == (
-        "A guardrail that billing runs itself refused or changed what passed it 2 times. griffin@zava.example was "
-        "acting from 203.0.113.7 at 12:05 UTC on 3 November 2026. It asks for the instructions. The agent tells this; "
-        "no door of Watchfloor saw it."
+        "A guardrail that billing runs itself refused or changed what went in or was to be done 2 times. "
+        "griffin@zava.example was acting from 203.0.113.7 at 12:05 UTC on 3 November 2026. It asks for the "
+        "instructions. The agent tells this; no door of Watchfloor saw it."
     )
     (incident,) = incidents(stores)
     assert "By their own account, guardrails of agents intervened 2 times." in incident.description

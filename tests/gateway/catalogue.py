@@ -13,9 +13,19 @@ from gateway.litellm.test_http import ask
 from gateway.world import SERVER, World, request
 from guard.detectors.test_catalogue import CASES
 from watchfloor import content
+from watchfloor.guard.detectors.canary import facts_of
 from watchfloor.guard.detectors.catalogue import DETECTIONS
 from watchfloor.guard.detectors.hit import Surface
 from watchfloor.model.agents import ToolEffect
+from watchfloor.model.facts import Kind
+
+CANARY = "zebra-quartz-7741-ledger"
+CANARY_CASES = [
+    ("ai.canary", Surface.ARGUMENTS, f"The number is {CANARY}.", "The number is zebra-quartz-7742-ledger."),
+    ("ai.canary", Surface.RESULT, f"Payroll account: {CANARY}", "Payroll account: zebra-quartz"),
+    ("ai.canary", Surface.ANSWER, f"It is {CANARY}.", "It is not in my records."),
+]
+"""A value that nobody has a reason to touch: known to the workers, and to no detector by itself."""
 
 _CATEGORY = {detection.id: detection.category for detection in DETECTIONS}
 
@@ -61,6 +71,7 @@ class Doors:
         self._texts: dict[int, str] = {}
         world.tool("echo", effect=ToolEffect.READ)
         world.bind("echo")
+        world.project((Kind.CANARY, "ledger", facts_of("ledger", value=CANARY)))
         for body in content.policies():
             world.policy(body)
 
@@ -108,5 +119,5 @@ async def outcomes(world: World) -> list[Outcome]:
     doors = Doors(world)
     return [
         Outcome(detection, surface, await doors.send(surface, attack), await doors.send(surface, twin))
-        for detection, surface, attack, twin in CASES
+        for detection, surface, attack, twin in (*CASES, *CANARY_CASES)
     ]
