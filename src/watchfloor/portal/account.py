@@ -213,7 +213,7 @@ def confirm_second_factor(body: CodeBody, viewer: Self, deps: Deps) -> RecoveryC
 
 
 @router.post("/second-factor/remove", status_code=204, summary="Remove the second factor")
-def remove_second_factor(body: PasswordBody, viewer: Self, deps: Deps) -> None:
+def remove_own_second_factor(body: PasswordBody, viewer: Self, deps: Deps) -> None:
     """The next sign-in takes the password alone; administrators are asked to add another one."""
     remove_factor(deps, viewer, body.password)
 
@@ -225,7 +225,7 @@ def put_password(body: NewPasswordBody, viewer: Self, deps: Deps) -> None:
 
 
 @router.delete("/sessions/{session_id}", status_code=204, summary="End a session of mine")
-def delete_session(session_id: str, viewer: Self, deps: Deps) -> None:
+def delete_own_session(session_id: str, viewer: Self, deps: Deps) -> None:
     """A session or an API token, by the id in the list."""
     end_session(deps, viewer, session_id)
 
