@@ -25,6 +25,15 @@ PLANS = ("supplier-poisoned", "market-poisoned")
 UNFILLED: dict[tuple[str, str], str] = {}
 """(table, column) -> why no row of the demo fills it."""
 
+LOOK_FIRST = {
+    "displayName": "Who would have to sign in anew?",
+    "state": "enabledForReportingButNotEnforced",
+    "conditions": {"users": {"include": ["All"]}, "resources": {"servers": ["*"], "toolClasses": ["read", "write"]}},
+    "grantControls": {"operator": "AND", "builtInControls": ["mfa"]},
+    "sessionControls": {"signInFrequency": {"frequencyInterval": "everyTime"}},
+}
+"""An access policy that an administrator tries before enabling it: what it would refuse is on record."""
+
 FILLED = {
     "string": "isnotempty({0})",
     "guid": "isnotempty(tostring({0}))",
@@ -58,6 +67,8 @@ def knock_and_enter(demo: Demo, name: str, password: str) -> None:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo on free ports, attacked once, its poisoned pages read."""
     with running_demo(tmp_path_factory.mktemp("demo"), rate=8) as running:
+        answer = running.client.put("/api/access/policies/look-first", json=LOOK_FIRST)
+        assert answer.status_code == 200, answer.text
         running.play("attack", "--count", "6", "--pause", "0.1")
         for plan in PLANS:
             running.play("ask", plan)
