@@ -204,8 +204,12 @@ def test_an_agents_own_token_is_for_the_gateway_and_says_nothing_of_credentials(
     issued = zava.service.issue(zava.request(resource=own))
     assert (zava.claims_of(issued.access_token)["aud"], issued.mode, issued.scope) == (own, TokenMode.OBO, "read write")
     assert zava.service.issue(zava.request(**alone(resource=own))).mode is TokenMode.AGENT
-    for resource in (f"{own}/", f"{GATEWAY}/agents/servers/mail", f"{GATEWAY}/Agents"):
-        assert refused(zava, resource=resource).reason == "server_unknown"
+    for resource, reason in (
+        (f"{own}/", "not_connected"),
+        (f"{GATEWAY}/agents/servers/mail", "not_connected"),  # what stands there would be another agent to hand work to
+        (f"{GATEWAY}/Agents", "server_unknown"),
+    ):
+        assert refused(zava, resource=resource).reason == reason
 
 
 def test_an_agent_that_may_use_nothing_gets_no_token_of_its_own(zava: World) -> None:

@@ -157,7 +157,7 @@ def test_without_a_kid_several_keys_are_ambiguous(zava: World) -> None:
 
 def test_a_gateway_token_is_not_taken_back_as_a_subject(zava: World) -> None:
     token = zava.service.issue(zava.request()).access_token
-    with pytest.raises(TokenRefused, match="not a registered identity provider"):
+    with pytest.raises(TokenRefused, match="not handed to this agent"):
         zava.service.issue(zava.request(subject_token=token))
 
 
