@@ -354,7 +354,7 @@ def test_a_list_is_uploaded_used_downloaded_and_deleted(house: House) -> None:
     assert [item["name"] for item in analyst.get("/api/hunting/lists").json()["items"]] == ["assets"]
     assert analyst.get("/api/hunting/lists/assets").text.replace("\r\n", "\n") == ASSETS
     known = {item["name"] for item in analyst.get("/api/hunting/schema").json()["lists"]}
-    assert known == {"assets", lists.ADDRESSES}
+    assert known == {"assets", lists.ADDRESSES, lists.ACCOUNTS}
     joined = "AgentActivity | lookup kind=inner {} on AgentId | summarize w=take_any(Weight) by AgentId"
     for name in ("(_GetWatchlist('assets'))", "assets", "(assets)"):
         assert _rows(_run(house, joined.format(name), Role.SOC_ANALYST)) == [["billing", 3]], name

@@ -17,7 +17,7 @@ ALLOW: Final = orjson.dumps({"blockAction": False})
 
 REASON_CODES: Final[Mapping[str, int]] = {
     "token_expired": 100, "session_revoked": 101, "user_unknown": 102, "user_disabled": 103, "user_risk": 104,
-    "password_reset_required": 105,
+    "password_reset_required": 105, "access_blocked": 106, "mfa_required": 107, "reauthentication_required": 108,
     "agent_unknown": 200, "agent_not_published": 201, "agent_blocked": 202, "agent_revoked": 203, "agent_risk": 204,
     "handover_revoked": 205,
     "server_unknown": 300, "server_blocked": 301, "tool_unknown": 302, "tool_blocked": 303, "tool_changed": 304,
