@@ -110,7 +110,7 @@ def test_what_a_thief_at_the_desk_would_do_asks_for_the_password_and_is_slowed_d
     browser = house.browser()
     for _ in range(5):
         answer = send(browser, method, path, body)
-        assert (answer.status_code, answer.json()["code"]) == (403, "password_wrong")
+        assert (answer.status_code, answer.json()["code"]) == (422, "password_wrong")
     assert send(browser, method, path, body).status_code == 429
 
 

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from watchfloor.identity import operators as accounts
 from watchfloor.identity import second_factor
 from watchfloor.identity.passwords import MIN_LENGTH
-from watchfloor.model.errors import Conflict, Denied, InputError, NotFound, WatchfloorError
+from watchfloor.model.errors import Conflict, InputError, NotFound, WatchfloorError
 from watchfloor.portal.auth import Viewer, permit, read_form, throttling
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.html import Child, h, picture
@@ -33,13 +33,13 @@ Self = Annotated[Viewer, permit("signed_in")]
 SelfByForm = Annotated[Viewer, permit("signed_in", form=True)]
 
 
-class PasswordWrong(Denied):
+class PasswordWrong(InputError):
     """The password, asked again, is wrong."""
 
     code = "password_wrong"
 
     def __init__(self) -> None:
-        super().__init__("The password is wrong.")
+        super().__init__("the password is wrong.", where="password")
 
 
 class SessionView(BaseModel):
