@@ -125,7 +125,7 @@ def test_a_busy_and_honest_agent_raises_nothing_at_all(stores: Stores) -> None:
     for learning in (False, True):
         assert sessions.watch(stores.control, stores.activity, RULESET, now, learning=learning) == 0
     assert alerts(stores) == []
-    assert len({r.id for r in RULESET.sessions if r.learns_days}) == 3
+    assert len({r.id for r in RULESET.sessions if r.learns_days}) == 4
 
 
 def test_a_rule_that_gets_no_answer_is_named_and_keeps_no_other_from_its_alerts(stores: Stores) -> None:
