@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.kql import ast, ir
+from watchfloor.kql.bind.joining import united
 from watchfloor.kql.bind.projection import Projection
 from watchfloor.kql.bind.scanning import encoded
 from watchfloor.kql.bind.scope import Env, Graph, Rel
-from watchfloor.kql.bind.shaping import united
 from watchfloor.kql.bind.subqueries import MAX_PARTITIONS, is_value
 from watchfloor.kql.bind.tools import (
     Handler,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from watchfloor.kql import ast, ir
+from watchfloor.kql.bind.grouping import aggregates, by_columns
+from watchfloor.kql.bind.joining import united
 from watchfloor.kql.bind.projection import Projection, as_column, compute
 from watchfloor.kql.bind.scope import Env, Rel
-from watchfloor.kql.bind.shaping import aggregates, by_columns, united
 from watchfloor.kql.bind.tools import (
     NUMBERS,
     after,

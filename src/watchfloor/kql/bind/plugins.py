@@ -11,9 +11,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.kql import ast, codec, ir
+from watchfloor.kql.bind.grouping import aggregates
 from watchfloor.kql.bind.projection import Names, Projection, as_column, compute
 from watchfloor.kql.bind.scope import Env, Rel
-from watchfloor.kql.bind.shaping import DATA_TYPES, aggregates
+from watchfloor.kql.bind.shaping import DATA_TYPES
 from watchfloor.kql.bind.tools import (
     INTEGERS,
     NUMBERS,

@@ -7,9 +7,10 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.kql import ast, ir, regex
+from watchfloor.kql.bind.joining import united
 from watchfloor.kql.bind.projection import as_column, compute
 from watchfloor.kql.bind.scope import Env, Rel
-from watchfloor.kql.bind.shaping import keep, united
+from watchfloor.kql.bind.shaping import keep
 from watchfloor.kql.bind.tools import (
     empty,
     has_input,

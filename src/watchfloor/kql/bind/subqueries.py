@@ -7,8 +7,9 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.kql import ast, ir
+from watchfloor.kql.bind.joining import united
 from watchfloor.kql.bind.scope import Env, Rel
-from watchfloor.kql.bind.shaping import expanded, united
+from watchfloor.kql.bind.shaping import expanded
 from watchfloor.kql.bind.tools import (
     after,
     column_of,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from watchfloor.kql import ast, codec, ir
+from watchfloor.kql.bind.grouping import aggregates, by_columns, plain_names
 from watchfloor.kql.bind.projection import Projection, as_column, compute
 from watchfloor.kql.bind.scope import Env, Rel
-from watchfloor.kql.bind.shaping import aggregates, by_columns, plain_names
 from watchfloor.kql.bind.tools import (
     NUMBERS,
     empty,
