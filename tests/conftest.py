@@ -34,6 +34,7 @@ THOROUGH: Final = frozenset(
         "demo/test_agents.py",
         "demo/test_connection.py",
         "demo/test_toolservers.py",
+        "detection/test_hunting.py",
         "detection/test_publishing.py",
         "detection/test_runner.py",
         "gateway/telemetry/test_decoders.py",

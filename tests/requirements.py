@@ -42,14 +42,16 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("story-resolve", "The incident is resolved with a classification."),
     Claim("story-go-hunt", "A KQL query on the agent shows its creation, last change, triggers, agents and tools.", True,
           "AgentsInfo and AIAgentsInfo are filled and such queries run; there is no page that begins the hunt"),
-    Claim("story-maker-credentials-hunt", "A prebuilt query finds every agent whose tools run on the maker's credentials.",
-          True, "no hunting templates yet; maker credentials are recorded on bindings and events"),
+    Claim("story-maker-credentials-hunt", "A prebuilt query finds every agent whose tools run on the maker's credentials."),
     Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed.", True, "not built"),
     Claim("story-block-agent", "The IT admin blocks the agent: current users are refused at the next call."),
     Claim("story-proof-of-enforcement", "The page shows proof that each enforcement point refuses a blocked agent.", True,
           "the demo story proves it from outside; no canary in the product yet"),
     Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published.", True,
           "versions are kept; submission and approval are not built"),
+    # -- hunting templates ----------------------------------------------------------------------------------------
+    Claim("hunting-templates", "Every hunting template finds the rows that it must and no other, by two engines that agree."),
+    Claim("hunting-counterparts", "Each of Microsoft's 37 hunting templates for AI agents has a counterpart that says how it differs."),
     # -- rules in KQL ---------------------------------------------------------------------------------------------
     Claim("rules-kql", "Every shipped rule in KQL raises what its attack rows must raise, and nothing on its benign rows."),
     Claim("rules-faults", "Everything that is wrong with a rule is told at once: file, place, line and column of its query."),

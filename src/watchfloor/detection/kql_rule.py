@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -67,7 +67,8 @@ class Dedup(Content):
 
 
 class RowsExample(Content):
-    """One test: rows of any table given, alerts expected. ``now``: the end of the span that is asked about.
+    """One test: rows of any table given, alerts expected (of a hunting template: rows). ``now``: the end of the span
+    that is asked about.
 
     ``lists``: rows of named lists, their cells as text.
     """
@@ -123,30 +124,47 @@ class Prepared:
     condition: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What binding a query shows: its syntax, its columns (name, KQL type), the tables and views that it names, and the
+    stored ``tables`` that it reads."""
+
+    tree: ast.Query
+    columns: Mapping[str, str]
+    named: tuple[str, ...]
+    tables: frozenset[str]
+
+
 def prepare(rule: KqlRule, schema: Schema | None = None) -> tuple[Prepared | None, list[str]]:
     """The rule, ready to run, or everything that is wrong with it, each with its place."""
     schema = schema or catalogue()
     faults = _check_times(rule)
-    if not any(not e.expect for e in rule.tests) or not any(e.expect for e in rule.tests):
-        faults.append(f"tests: {NEEDS_BOTH}")
-    faults += _check_rows(rule, schema)
-    try:
-        tree = kql.parse(rule.query)
-        plan = kql.analyze(rule.query, schema, _EVERYTHING)
-    except kql.KqlError as error:
-        located = error.locate(rule.query)
-        return None, [*faults, *(f"query: {found}" for found in (located, *located.others))]
-    if not isinstance(plan, Plan):
-        return None, [*faults, "query: its columns depend on data. Name them: evaluate bag_unpack(d) : (a: string)."]
-    columns = {name: column.type for name, column in plan.columns}
-    faults += _check_columns(rule, columns)
+    faults += check_examples(rule.tests, schema)
+    bound, more = bind_query(rule.query, schema)
+    faults += more
+    if bound is None:
+        return None, faults
+    faults += _check_columns(rule, bound.columns)
     table, condition = "", ""
     if rule.is_near_real_time:
-        table, condition, more = _row_by_row(rule, tree, schema)
+        table, condition, more = _row_by_row(rule, bound.tree, schema)
         faults += more
-    named = mentions(tree)
-    tables = frozenset[str]().union(*(schema.reads(name) for name in named))
-    return (None if faults else Prepared(rule, columns, tables, table, condition)), faults
+    return (None if faults else Prepared(rule, bound.columns, bound.tables, table, condition)), faults
+
+
+def bind_query(text: str, schema: Schema) -> tuple[Bound | None, list[str]]:
+    """What ``text`` is over ``schema``, or everything that is wrong with it, each with its place."""
+    try:
+        tree = kql.parse(text)
+        plan = kql.analyze(text, schema, _EVERYTHING)
+    except kql.KqlError as error:
+        located = error.locate(text)
+        return None, [f"query: {found}" for found in (located, *located.others)]
+    if not isinstance(plan, Plan):
+        return None, ["query: its columns depend on data. Name them: evaluate bag_unpack(d) : (a: string)."]
+    named = tuple(sorted(name for name in mentions(tree) if schema.reads(name)))
+    tables = frozenset[str]().union(*map(schema.reads, named))
+    return Bound(tree, {name: column.type for name, column in plan.columns}, named, tables), []
 
 
 def check_rule(rule: KqlRule, where: str, schema: Schema | None = None) -> list[str]:
@@ -171,9 +189,12 @@ def _check_times(rule: KqlRule) -> list[str]:
     return faults
 
 
-def _check_rows(rule: KqlRule, schema: Schema) -> list[str]:
+def check_examples(tests: Sequence[RowsExample], schema: Schema) -> list[str]:
+    """What is wrong with the tests of a query, each fault with its place: they show both sides, by tables there are."""
     faults = []
-    for number, example in enumerate(rule.tests):
+    if not any(not e.expect for e in tests) or not any(e.expect for e in tests):
+        faults.append(f"tests: {NEEDS_BOTH}")
+    for number, example in enumerate(tests):
         for name, rows in example.rows.items():
             place = f"tests[{number}].rows.{name}"
             if name not in schema.tables:

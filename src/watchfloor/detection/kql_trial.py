@@ -7,7 +7,7 @@ be raised. Nothing is stored, and no server is needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -28,6 +28,9 @@ from watchfloor.storage.tables import TABLES
 
 MOST_ROWS: Final = 10_000
 """Rows of all tables that one trial may bring."""
+
+STEPS: Final = "AgentActivity"
+"""Where alerts look up the events behind them, whatever table a rule reads."""
 
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 _CHECKED: Final = ("severity", "tactic", "title", "description", "count", "first_activity", "last_activity")
@@ -76,7 +79,7 @@ def find(
     """
     if sum(len(of_table) for of_table in rows.values()) > MOST_ROWS:
         raise InputError(f"more than {MOST_ROWS} rows.", where="rows")
-    tables, last = _tables(rows)
+    tables, last = stored(rows, prepared.tables | {STEPS})
     engine = Engine(tables, memory_limit="512MiB", threads=1)
     try:
         evaluator = Evaluator(Hunter(engine, schema=None if schema is None else lambda: schema))
@@ -106,14 +109,20 @@ def _with_lists(schema: Schema, example: RowsExample) -> Schema:
     return replace(schema, lists={**schema.lists, **filled})
 
 
-def _tables(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, pa.Table], datetime]:
-    """Every event table as the store would hold it, and the time of the last row."""
+def stored(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]], names: Collection[str]
+) -> tuple[dict[str, pa.Table], datetime]:
+    """``rows`` as the store would hold them, in the event tables ``names`` and those that they name; when the last was.
+
+    Raises ``InputError`` for rows that fit no table, with their place.
+    """
     tables: dict[str, pa.Table] = {}
     last = datetime(2000, 1, 1, tzinfo=UTC)
     for name in rows:
         if name not in TABLES:
             raise InputError("there is no event table of that name.", where=f"rows.{name}")
-    for name, table in TABLES.items():
+    for name in sorted({*rows, *names}):
+        table = TABLES[name]
         types = {column.name: column.type for column in table.columns}
         filled = []
         for number, given in enumerate(rows.get(name, ()), 1):
