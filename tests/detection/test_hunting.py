@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from watchfloor import kql
-from watchfloor.detection.hunting import parse, shipped
+from watchfloor.detection.hunting import CATEGORIES, parse, shipped
 from watchfloor.detection.kql_trial import stored
 from watchfloor.kql.evaluate import rows
 from watchfloor.kql.ir import Plan
@@ -153,6 +153,17 @@ def test_each_template_of_microsoft_has_a_counterpart_that_says_how_it_differs()
 def test_tools_on_the_makers_credentials_are_found_on_every_platform() -> None:
     assert not BY_ID["agents-mcp-maker-credentials"].template.counterpart, "Microsoft has none for AgentsInfo"
     assert BY_ID["agents-mcp-maker-credentials"].tables == ("AgentsInfo",)
+
+
+def test_twenty_templates_and_more_look_at_what_happened() -> None:
+    own = [hunt for hunt in HUNTS if not hunt.template.counterpart]
+    assert len(own) > 20
+    read = frozenset[str]().union(*(hunt.reads for hunt in own))
+    assert {"AgentActivity", "ConditionalAccessEvents", "SignInEvents", "IdentityInfo", "AlertInfo"} <= read
+
+
+def test_every_category_has_a_template() -> None:
+    assert {hunt.template.category for hunt in HUNTS} == set(CATEGORIES)
 
 
 def test_every_fault_of_a_template_is_told_at_once_with_file_and_place() -> None:
