@@ -75,6 +75,7 @@ THOROUGH: Final = frozenset(
         "portal/test_exports.py",
         "portal/test_fuzz.py",
         "portal/test_hunting.py",
+        "portal/test_hunting_library.py",
         "portal/test_kusto_clients.py",
         "portal/test_operators.py",
         "portal/test_pages.py",

@@ -56,6 +56,7 @@ class Permission(StrEnum):
     INCIDENT_TRIAGE = "incident.triage"
     DECISION_READ = "decision.read"
     HUNT_RUN = "hunt.run"
+    QUERY_SHARE = "query.share"
     EXPORT_RUN = "export.run"
     LIST_WRITE = "list.write"
     CONTENT_READ = "content.read"
@@ -94,6 +95,7 @@ _OPERATE: Final = _READ_SOC | {
     Permission.HOLD_DECIDE,
     Permission.CONTENT_READ,
     Permission.LIST_WRITE,
+    Permission.QUERY_SHARE,
     Permission.SIGHTING_WRITE,
 }
 

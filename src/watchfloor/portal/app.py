@@ -34,6 +34,7 @@ from watchfloor.portal import (
     health,
     holds,
     hunting,
+    hunting_library,
     identity_providers,
     incident_graph,
     incident_pages,
@@ -76,7 +77,8 @@ __all__ = ["PortalDeps", "build_portal"]
 _ROUTERS: Final = (
     health.router, auth.router, admin.router, users.router, incidents.router, responses.router,
     playbooks.router, decisions.router, policies.router,
-    known_names.router, holds.router, traces.router, hunting.router, exports.router, kusto.kusto, kusto.graph,
+    known_names.router, holds.router, traces.router, hunting.router, hunting_library.router, exports.router,
+    kusto.kusto, kusto.graph,
     graph_cases.router, graph_risk.router, risk.router, incident_graph.router, blast_radius.router, sources.router,
     sightings.router, pipeline.router, identity_providers.router, operators.router, account.router, account.pages,
     setup.router, rules.router, rules.suppressing,

@@ -19,6 +19,8 @@ from watchfloor.storage.columns import text as _text
 from watchfloor.storage.schema_access import access_policy as access_policy
 from watchfloor.storage.schema_directory import directory_account as directory_account
 from watchfloor.storage.schema_directory import identity_connector as identity_connector
+from watchfloor.storage.schema_hunting import hunting_favourite as hunting_favourite
+from watchfloor.storage.schema_hunting import saved_query as saved_query
 from watchfloor.storage.schema_risk import risk as risk
 from watchfloor.storage.schema_risk import risk_change as risk_change
 from watchfloor.storage.schema_risk import risk_detection as risk_detection
