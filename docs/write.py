@@ -1,4 +1,4 @@
-"""Writes the reference pages that are derived from code: settings, tables, kql-functions, the tables of policies.
+"""Writes the reference pages that are derived from code and content: settings, tables, functions, templates, policies.
 
 ``make docs`` runs it; ``tests/test_docs.py`` fails when a page differs from what this would write.
 """
@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from watchfloor.detection import hunting
 from watchfloor.guard import reference
 from watchfloor.kql import operators
 from watchfloor.kql.bind import calls, plugins
@@ -186,10 +187,46 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def hunting_page() -> str:
+    """Every hunting template: what it finds, which of Microsoft's it stands for, and how it differs from that."""
+    hunts = hunting.select(hunting.shipped())
+    lines = [
+        "# Hunting templates",
+        "",
+        f"{len(hunts)} queries to begin a hunt from. Each answers with agents, and carries rows that it must find and",
+        "rows that it must not, which are run as tests. How to list, run, mark and keep them:",
+        "[kql.md](kql.md#templates-and-your-own-queries). The files are in `content/hunting/`.",
+    ]
+    for category in hunting.CATEGORIES:
+        lines += ["", f"## {category}", "", "| template | finds | techniques | asks |", "|---|---|---|---|"]
+        lines += [
+            f"| `{one.id}` | **{_cell(one.name)}**. {_cell(one.description.strip())} | {', '.join(one.techniques)} "
+            f"| {', '.join(hunt.tables)} |"
+            for hunt in hunts
+            if (one := hunt.template).category == category
+        ]
+    lines += [
+        "",
+        "## Counterparts of Microsoft's templates",
+        "",
+        "Microsoft publishes 37 hunting templates for AI agents; they run here as they are. These stand for them, and",
+        "are right where those are not.",
+        "",
+        "| Microsoft's | ours | how it differs |",
+        "|---|---|---|",
+    ]
+    known = sorted((hunt.template for hunt in hunts if hunt.template.counterpart), key=lambda one: one.counterpart)
+    lines += [f"| {_cell(one.counterpart)} | `{one.id}` | {_cell(one.differs.strip())} |" for one in known]
+    lines += ["", "## What they do not see", "", "| template | blind spots |", "|---|---|"]
+    lines += [f"| `{hunt.template.id}` | {_cell(hunt.template.blind_spots.strip())} |" for hunt in hunts]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "settings.md": settings_page,
     "tables.md": tables_page,
     "kql-functions.md": functions_page,
+    "hunting-templates.md": hunting_page,
     "policies.md": policies_page,
     "detectors.md": lambda: reference.render((HERE / "detectors.md").read_text("utf-8")),
 }

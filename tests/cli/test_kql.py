@@ -80,6 +80,22 @@ def test_run_reads_the_query_from_a_file_or_standard_input(data: Path, tmp_path:
     assert _kql("run", "--data", data, "-f", path, COUNT).exit_code == 2
 
 
+def test_templates_are_listed_shown_and_run(data: Path) -> None:
+    listed = _kql("templates", "--category", "Credentials", "--table", "AgentsInfo")
+    assert listed.exit_code == 0, listed.output
+    assert "agents-mcp-maker-credentials" in listed.stdout and "studio-" not in listed.stdout
+    shown = _kql("templates", "agents-orphaned").stdout
+    assert "Stands for: AI Agents - Orphaned" in shown and "| where Active == 0" in shown
+    told = json.loads(_kql("templates", "--json", "--technique", "T1552").stdout)
+    assert {"studio-hard-coded-secrets", "agents-mcp-maker-credentials"} <= {one["id"] for one in told}
+    ran = _kql("run", "--data", data, "--csv", "--template", "agents-orphaned")
+    assert ran.stdout.startswith("AgentId,AgentName,Why,"), ran.output
+    for wrong in ("templates agents-orphan", "run --template agents-orphan", "templates --category X"):
+        assert _kql(*wrong.split()).exit_code == 1
+    assert "Did you mean agents-orphaned?" in _kql("templates", "agents-orphan").stderr
+    assert _kql("run", "--data", data, "--template", "agents-orphaned", COUNT).exit_code == 2
+
+
 def test_run_narrows_the_time(data: Path) -> None:
     assert _kql("run", "--data", data, "--timespan", "2026-11-03T12:01:00Z/P1D", COUNT).stdout.split() == ["n", "1"]
     refused = _kql("run", "--data", data, "--timespan", "soon", COUNT)

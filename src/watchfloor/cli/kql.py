@@ -1,7 +1,7 @@
-"""``watchfloor kql``: run, check and batch hunting queries.
+"""``watchfloor kql``: run, check and batch hunting queries, and list the templates to begin from.
 
 ``run`` asks the running product, or the event store of a data directory; ``check`` parses and binds without running;
-``batch`` needs no installation at all.
+``batch`` and ``templates`` need no installation at all.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from watchfloor.kql.errors import KqlError
 from watchfloor.model.errors import InputError
+
+if TYPE_CHECKING:
+    from watchfloor.detection.hunting import Hunt
 
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _WIDEST: Final = 60
@@ -35,6 +38,7 @@ def kql() -> None:
 @kql.command()
 @click.argument("query", required=False)
 @click.option("-f", "--file", "path", type=_FILE, help="Read it there.")
+@click.option("--template", "template_id", metavar="ID", help="A hunting template (watchfloor kql templates).")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Data directory to ask directly.")
 @click.option("--server", help="Ask the control plane at this URL instead, as the operator of --token-file.")
 @click.option(
@@ -51,6 +55,7 @@ def kql() -> None:
 def run(
     query: str | None,
     path: Path | None,
+    template_id: str | None,
     data: Path | None,
     server: str | None,
     token_file: Path | None,
@@ -59,10 +64,10 @@ def run(
     max_rows: int,
     form: str | None,
 ) -> None:
-    """Run QUERY (or the query in a file, or on standard input with "-") and print its rows."""
+    """Run QUERY (or the query in a file, of a template, or on standard input with "-") and print its rows."""
     from watchfloor.cli import kql_local, kql_remote
 
-    text = _text(query, path)
+    text = _text(query, path, template_id)
     if form == "sql":
         with _pointing(text):
             click.echo(kql_local.sql(text, timespan))
@@ -108,11 +113,53 @@ def batch(timeout: float, max_rows: int) -> None:
         sys.stdout.flush()
 
 
-def _text(query: str | None, path: Path | None) -> str:
-    if (query is None) == (path is None):
-        raise click.UsageError("give a query, or a file with -f")
+@kql.command()
+@click.argument("template_id", metavar="[ID]", required=False)
+@click.option("--category", default="", help="Only those of this category.")
+@click.option("--table", default="", help="Only those that ask this table or view.")
+@click.option("--technique", default="", help="Only those of this technique of ATT&CK or ATLAS.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def templates(template_id: str | None, category: str, table: str, technique: str, as_json: bool) -> None:
+    """List the hunting templates that come with the product, or show the one called ID with its query."""
+    from watchfloor.detection import hunting
+
+    if template_id is not None:
+        found = hunting.find(template_id)
+        click.echo(json.dumps(_told(found), indent=2, ensure_ascii=False) if as_json else _shown(found))
+        return
+    wanted = hunting.select(hunting.shipped(), category=category, table=table, technique=technique)
+    if as_json:
+        click.echo(json.dumps([_told(hunt) for hunt in wanted], indent=2, ensure_ascii=False))
+        return
+    for hunt in wanted:
+        click.echo(f"{hunt.template.id:36} {hunt.template.category:13} {hunt.template.name}")
+
+
+def _told(hunt: Hunt) -> dict[str, Any]:
+    return {**hunt.template.model_dump(mode="json", exclude={"tests"}), "tables": list(hunt.tables)}
+
+
+def _shown(hunt: Hunt) -> str:
+    one = hunt.template
+    words = {
+        "Stands for": one.counterpart, "Differs": one.differs, "Does not see": one.blind_spots,
+        "Techniques": ", ".join(one.techniques), "Asks": ", ".join(hunt.tables),
+        "What to do": " ".join(one.recommended_actions),
+    }  # fmt: skip
+    lines = [one.name, "", textwrap.fill(one.description, 100), ""]
+    lines += [textwrap.fill(f"{word}: {text}", 100, subsequent_indent="  ") for word, text in words.items() if text]
+    return "\n".join([*lines, "", one.query.rstrip()])
+
+
+def _text(query: str | None, path: Path | None, template_id: str | None) -> str:
+    if sum(given is not None for given in (query, path, template_id)) != 1:
+        raise click.UsageError("give a query, a file with -f, or a template with --template")
     if path is not None:
         return _read(path)
+    if template_id is not None:
+        from watchfloor.detection.hunting import find
+
+        return find(template_id).template.query
     assert query is not None
     return sys.stdin.read() if query == "-" else query
 
