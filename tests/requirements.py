@@ -45,8 +45,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("story-maker-credentials-hunt", "A prebuilt query finds every agent whose tools run on the maker's credentials."),
     Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed.", True, "not built"),
     Claim("story-block-agent", "The IT admin blocks the agent: current users are refused at the next call."),
-    Claim("story-proof-of-enforcement", "The page shows proof that each enforcement point refuses a blocked agent.", True,
-          "the demo story proves it from outside; no canary in the product yet"),
+    Claim("story-proof-of-enforcement", "Each enforcement point is shown to refuse a blocked agent; one that does not is told of."),
     Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published.", True,
           "versions are kept; submission and approval are not built"),
     # -- hunting templates ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from watchfloor import content
+from watchfloor.connectors.gateway import GatewayDoors
 from watchfloor.connectors.identity.registry import ConfiguredConnectors
 from watchfloor.connectors.siem import Sink, open_sink, stream_to_all
 from watchfloor.identity import access, keys, setup
@@ -26,6 +27,7 @@ from watchfloor.identity.logons import TokenEvents
 from watchfloor.identity.oidc import RelyingParty, SignOns, read_roles
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.providers import KeySets
+from watchfloor.identity.proving import ProofTokens
 from watchfloor.identity.signals.outbox import SignalEmitter
 from watchfloor.identity.signals.streams import Us
 from watchfloor.identity.sts import TokenService, TokenSettings
@@ -36,13 +38,14 @@ from watchfloor.portal.app import build_portal
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
 from watchfloor.response.holds import AskLimits
+from watchfloor.response.proof import Prover
 from watchfloor.settings import Settings
 from watchfloor.storage import inventory, people
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.aliases import complete_aliases
 from watchfloor.storage.audit_files import Checkpoints
 from watchfloor.storage.compiler import KqlCompiler
-from watchfloor.storage.control import SqlControlStore
+from watchfloor.storage.control import SqlControlStore, utc_now
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.files import write_secret_file
 from watchfloor.storage.logs import log_opener
@@ -136,6 +139,9 @@ def build_server(settings: Settings) -> Server:
         access_log=AccessLog(log),
     )
     connectors = ConfiguredConnectors(control, vault)
+    prover = Prover(
+        control, ProofTokens(control, vault, tokens), GatewayDoors(settings.effective_gateway_url), now=utc_now
+    )
     sinks = _sinks(settings)
     activity = Activity(events, compiler, Scope())
     jobs = Jobs(
@@ -150,6 +156,7 @@ def build_server(settings: Settings) -> Server:
             stream=partial(stream_to_all, control, activity, sinks),
             ask_limits=AskLimits(settings.holds_per_agent_hour, settings.holds_per_approver_hour),
             emitter=SignalEmitter(),
+            prover=prover,
             us=Us(settings.effective_server_url, settings.issuer),
             own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
         )
@@ -170,6 +177,7 @@ def build_server(settings: Settings) -> Server:
             gateway_url=settings.effective_gateway_url,
             tokens=tokens,
             connectors=connectors,
+            prover=prover,
             sign_ons=_sign_ons(settings, control, tokens.key_sets),
             sign_on_name=settings.oidc_name,
             nudge=jobs.nudge,

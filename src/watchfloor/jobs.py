@@ -33,12 +33,13 @@ from watchfloor.identity.providers import KeySets
 from watchfloor.identity.signals import deliver, poll
 from watchfloor.identity.signals.receive import Receiver
 from watchfloor.identity.signals.streams import Us
-from watchfloor.model.errors import Unavailable, WatchfloorError
+from watchfloor.model.errors import Conflict, NotFound, Unavailable, WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
-from watchfloor.response import holds, playbooks
+from watchfloor.response import holds, playbooks, proof
 from watchfloor.response.hold_events import publish_hold_events
 from watchfloor.response.outbox import Outbox
 from watchfloor.response.ports import Emitter, Notifier, Ports
+from watchfloor.response.proof import Prover
 from watchfloor.storage import identity_connectors, people, risks
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.compiler import catalogue
@@ -78,6 +79,8 @@ class JobContext:
     """Who tells other systems of responses."""
     notifier: Notifier | None = None
     """Who tells people of responses."""
+    prover: Prover | None = None
+    """Who asks the gateway's doors."""
     us: Us | None = None
     """Who we are to receivers of security events."""
     ruleset: Ruleset = field(default_factory=shipped)
@@ -169,6 +172,24 @@ def publish_sign_ins(context: JobContext) -> None:
 def run_responses(context: JobContext) -> None:
     """Do what confirmed compromises have left to do: ask identity providers, read back, tell others."""
     context.outbox.run()
+
+
+def prove_blocks(context: JobContext) -> None:
+    """Ask the gateway's doors whether they refuse the agents that were blocked, once for each block."""
+    if context.prover is None:
+        return
+    failed = []
+    with context.control.read() as tx:
+        waiting = proof.unproven(tx)
+    for agent_id in waiting:
+        try:
+            context.prover.prove(agent_id, "system:proof")
+        except (Conflict, NotFound):
+            continue  # unblocked, or gone, meanwhile
+        except WatchfloorError as error:
+            failed.append(f"{agent_id}: {error}")
+    if failed:
+        raise Unavailable("; ".join(failed))
 
 
 def run_playbooks(context: JobContext) -> None:
@@ -327,6 +348,7 @@ JOBS: Final = (
     Job(publish_sign_ins, 2),
     Job(run_responses, 1),
     Job(check_recoveries, 15),
+    Job(prove_blocks, 5),
     Job(run_playbooks, 5),
     Job(record_policy_sets, 60),
     Job(refresh_tool_lists, 300),

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
 
-from gateway.world import ISSUER, KEY, KEY_PEM, make_key
+from gateway.world import ISSUER, KEY, KEY_PEM, World, make_key
 from watchfloor.gateway.tokens import Token, TokenError, TokenVerifier
-from watchfloor.model.agents import TokenMode
+from watchfloor.model.agents import PROOF_CLAIM, TokenMode
 from watchfloor.model.facts import Actor, SigningKey
 
 BASE = "http://gw.test"
@@ -231,3 +231,13 @@ def test_no_bit_of_a_token_can_be_changed(at: int, bit: int) -> None:
 
 
 _TOKEN = sign(claims())
+
+
+@pytest.mark.claim("story-proof-of-enforcement")
+async def test_with_a_token_of_the_control_planes_own_questions_nothing_goes_out_even_where_the_guard_would_allow_it(
+    world: World,
+) -> None:
+    assert "result" in await world.call()
+    answer = await world.call(token=world.token(**{PROOF_CLAIM: True}))
+    assert answer["error"]["data"]["code"] == "proof_not_refused"
+    assert len(world.tools.journal) == 1

@@ -31,7 +31,7 @@ from watchfloor.gateway.counters import Activity
 from watchfloor.gateway.metrics import Metrics
 from watchfloor.gateway.minting import Credentials, NoCredential
 from watchfloor.gateway.overruling import as_the_door_can, late_verdict, overruled
-from watchfloor.gateway.records import Recorder, Spool
+from watchfloor.gateway.records import DECIDED, PROOF, Recorder, Spool
 from watchfloor.gateway.refusals import Allowance
 from watchfloor.gateway.results import Results
 from watchfloor.gateway.state import State, Unusable
@@ -328,6 +328,7 @@ class Enforcer:
                 fragments=None if policies is None else policies.fragments,
                 agent_name=request.agent_name,
                 noted=request.noted,
+                action=PROOF if request.token.is_proof else DECIDED,
             )
             # Ends of earlier calls ride along: one write, and the shipper has fewer records to open.
             self._spool.append(b"[%b]" % b",".join([entries, *self._ends]))
@@ -340,8 +341,12 @@ class Enforcer:
             raise Refusal(RefusalKind.UNAVAILABLE, "not_recorded", invocation.id) from error
         self.metrics.count(self.metrics.verdicts, verdict.effect.value)
         if not verdict.effect.lets_the_call_out:
-            self._activity.blocked(invocation.agent_id, started)
+            if not request.token.is_proof:
+                self._activity.blocked(invocation.agent_id, started)
             raise refusal_of(verdict, invocation.id, hold)
+        if request.token.is_proof:
+            # INVARIANT: who asks in order to be refused gets nothing out, even where everything else would let it.
+            raise Refusal(RefusalKind.BLOCKED, "proof_not_refused", invocation.id)
         server = judged.facts.server
         if server is None and request.is_audit:
             server = ServerFacts(invocation.server_id)

@@ -24,6 +24,9 @@ from watchfloor.model.ids import new_id
 from watchfloor.model.verdicts import Effect, Mode, Signal, Verdict
 from watchfloor.storage.tables import SCHEMA_VERSION
 
+DECIDED: Final = "ToolCallDecided"
+PROOF: Final = "EnforcementProof"
+"""What the control plane asked, to see that it is refused: nobody's attempt, so no rule looks at it."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MAX_NAME: Final = 200
@@ -106,7 +109,7 @@ class Recorder:
         fragments: codec.Fragments | None = None,
         agent_name: str = "",
         noted: Mapping[str, Any] | None = None,
-        action: str = "ToolCallDecided",
+        action: str = DECIDED,
     ) -> bytes:
         """``ToolCallDecided`` with its content: two entries of one record, to be put between brackets.
 
@@ -196,7 +199,7 @@ class Recorder:
         extra: Mapping[str, Any],
     ) -> bytes:
         """``RequestRefused``: there was no call to decide on."""
-        row = self._row("RequestRefused", at, door, address)
+        row = self._row(PROOF if token is not None and token.is_proof else "RequestRefused", at, door, address)
         row["Status"] = "refused"
         row["ReasonCode"] = code
         row["ServerId"] = _short(server_id)

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from watchfloor.model.access import NO_PROOF, Proof
-from watchfloor.model.agents import TokenMode
+from watchfloor.model.agents import PROOF_CLAIM, TokenMode
 from watchfloor.model.facts import MAX_HANDOVERS, Actor, SigningKey, TokenFacts
 from watchfloor.model.people import RiskLevel
 
@@ -79,6 +79,8 @@ class Token:
     """How the user signed in."""
     takes_claims: bool = False
     """Whether the client declared that it can answer a claims challenge (``xms_cc``: ``cp1``)."""
+    is_proof: bool = False
+    """Whether the control plane asks, to see that it is refused (``identity.proving``): nothing goes out with it."""
 
     @property
     def parent_agent_id(self) -> str | None:
@@ -261,6 +263,7 @@ class TokenVerifier:
             may_write="write" in str(claims.get("scope", "")).split(),
             proof=_proof(claims),
             takes_claims=CLAIMS_CAPABLE in _strings(claims.get("xms_cc")),
+            is_proof=PROOF_CLAIM in claims,
         )
 
     def _server(self, audience: Any) -> str:

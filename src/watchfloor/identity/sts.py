@@ -210,6 +210,11 @@ class TokenService:
         self._count("issued", token.mode.value)
         return token
 
+    def check(self, request: TokenRequest) -> None:
+        """Raise ``TokenRefused`` where state refuses the agent of ``request`` a token; it need not prove who it is."""
+        with self._store.read() as tx:
+            self._grant(tx, request, None)
+
     def _count(self, outcome: str, detail: str) -> None:
         with self._counting:
             self._counts[outcome, detail] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class AgentState(StrEnum):
@@ -68,6 +69,10 @@ class ActingMode(StrEnum):
     HUMAN = "human"
     AGENT = "agent"
     ON_BEHALF_OF = "on-behalf-of"
+
+
+PROOF_CLAIM: Final = "watchfloor_proof"
+"""The claim of gateway tokens with which the control plane asks, to see that it is refused: nothing goes out."""
 
 
 class TokenMode(StrEnum):

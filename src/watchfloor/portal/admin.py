@@ -126,7 +126,9 @@ def block_agent(
     agent_id: str, body: ActionBody, viewer: Annotated[Viewer, permit(Permission.AGENT_BLOCK)], deps: Deps
 ) -> PerformedView:
     """When this answers, no tool call of the agent that starts later is allowed on this host."""
-    return _perform(deps, viewer, "block_agent", agent_id, body)
+    done = _perform(deps, viewer, "block_agent", agent_id, body)
+    deps.nudge("prove_blocks")
+    return done
 
 
 @router.post("/agents/{agent_id}/unblock", summary="Let a blocked agent work again")

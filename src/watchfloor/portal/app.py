@@ -26,6 +26,7 @@ from watchfloor.portal import (
     admin,
     auth,
     blast_radius,
+    blocking,
     decisions,
     exports,
     graph_access,
@@ -75,7 +76,7 @@ from watchfloor.portal.walls import Walls
 __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
-    health.router, auth.router, admin.router, users.router, incidents.router, responses.router,
+    health.router, auth.router, admin.router, blocking.router, users.router, incidents.router, responses.router,
     playbooks.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, hunting_library.router, exports.router,
     kusto.kusto, kusto.graph,

@@ -15,6 +15,7 @@ from watchfloor.identity.connector import Connectors, NoConnectors
 from watchfloor.identity.oidc import SignOns
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.sts import TokenService
+from watchfloor.response.proof import Prover
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.compiler import KqlCompiler
 from watchfloor.storage.control import SqlControlStore, utc_now
@@ -88,6 +89,7 @@ class PortalDeps:
     gateway_url: str
     tokens: TokenService | None = None
     connectors: Connectors = field(default_factory=NoConnectors)
+    prover: Prover | None = None
     sign_ons: SignOns | None = None
     """Sign-ins through an identity provider, where one is set; ``sign_on_name`` is what operators call it."""
     sign_on_name: str = "your organization"

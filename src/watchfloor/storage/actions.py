@@ -61,7 +61,7 @@ def add_record(
 
 
 def list_records(
-    tx: ControlTx, *, incident_id: str = "", subject: str = "", before: str = "", limit: int = 50
+    tx: ControlTx, *, incident_id: str = "", subject: str = "", action: str = "", before: str = "", limit: int = 50
 ) -> list[ActionRecord]:
     """Action records, newest first."""
     query = sa.select(action_record).order_by(action_record.c.id.desc()).limit(limit)
@@ -69,6 +69,8 @@ def list_records(
         query = query.where(action_record.c.incident_id == incident_id)
     if subject:
         query = query.where(action_record.c.subject == subject)
+    if action:
+        query = query.where(action_record.c.action == action)
     if before:
         query = query.where(action_record.c.id < before)
     return [ActionRecord(**dict(row._mapping)) for row in tx.connection.execute(query)]

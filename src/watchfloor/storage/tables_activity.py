@@ -18,7 +18,7 @@ AGENT_ACTIVITY: Final = Table(
             "ActionType",
             "string",
             "Seen by the gateway: ToolCallDecided, ToolResultDecided, ToolCallCompleted, ContentDecided, "
-            "ToolListServed, RequestRefused, ToolChanged, ToolFlagged. "
+            "ToolListServed, RequestRefused, ToolChanged, ToolFlagged; EnforcementProof, asked by the control plane. "
             "Of held calls: HoldCreated, HoldEndorsed, HoldApproved, HoldDeclined, HoldRevoked, HoldExpired, HoldUsed, "
             "HoldLimited, HoldDelegated, HoldDelegationEnded. "
             "Told by agents: InvokeAgent, InferenceCall, ExecuteToolBySDK, GuardrailDecision, OutputMessages, "

@@ -47,6 +47,8 @@ class Caller:
     token_id: str
     expires: int
     not_before: int
+    agent_id: str = ""
+    """The one agent that may be asked about; set where the control plane asks, to see that it is refused."""
 
 
 class Keys(Protocol):

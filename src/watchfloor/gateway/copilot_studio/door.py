@@ -35,6 +35,7 @@ from watchfloor.gateway.copilot_studio.names import DOOR, call_of
 from watchfloor.gateway.copilot_studio.payload import Question, Unreadable, read
 from watchfloor.gateway.enforce import Enforcer
 from watchfloor.gateway.state import Unusable
+from watchfloor.gateway.tokens import TokenError
 from watchfloor.model.errors import Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class CopilotStudioDoor:
             self._require_tls(scope, headers)
             if headers.get(b"authorization", b"").startswith(b"\0"):
                 raise AccessRefused("invalid_token", "The Authorization header appears more than once.")
-            caller = self._access.verify(headers.get(b"authorization"), self._now().timestamp())
+            caller = self._caller(headers.get(b"authorization"))
         except AccessRefused as error:
             self._refused(address, error.reason, error.description, correlation)
             await reply.error(error.reason, error.description, error.status)
@@ -154,6 +155,19 @@ class CopilotStudioDoor:
         if isinstance(outcome, Permit):
             return await self._allowed(outcome, deadline)
         return answers.refused(outcome)
+
+    def _caller(self, authorization: bytes | None) -> Caller:
+        """An app of the tenant; or the control plane, which asks about one agent only to see that it is refused."""
+        try:
+            return self._access.verify(authorization, self._now().timestamp())
+        except AccessRefused:
+            try:
+                token = self._enforcer.authenticate_agent(authorization)
+            except (TokenError, Refusal):
+                token = None
+            if token is None or not token.is_proof:
+                raise
+            return Caller("", token.id, token.expires, 0, token.agent_id)
 
     async def _question(self, receive: Receive, headers: dict[bytes, bytes], deadline: float) -> Question:
         limit = self._config.max_body_bytes

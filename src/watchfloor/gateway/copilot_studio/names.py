@@ -30,6 +30,8 @@ def call_of(
 ) -> CallRequest:  # fmt: skip
     """The call that is asked about, as the guard is asked about calls."""
     agent_id = agent_of(question, state)
+    if caller.agent_id and agent_id != caller.agent_id:
+        agent_id = NOBODY
     user_id = user_of(question, state)
     mode = TokenMode.OBO if user_id else TokenMode.AGENT if question.trigger else TokenMode.ANONYMOUS
     conversation = question.conversation_id
@@ -44,6 +46,7 @@ def call_of(
         expires=caller.expires,
         facts=_facts(state, agent_id, user_id, mode, conversation, caller, config, now),
         may_write=True,
+        is_proof=bool(caller.agent_id),
     )
     noted = {
         "correlation_id": correlation, "message_id": question.message_id, "channel_id": question.channel_id,
