@@ -83,6 +83,7 @@ THOROUGH: Final = frozenset(
         "portal/test_real_clients.py",
         "portal/test_registry.py",
         "portal/test_routes.py",
+        "portal/test_scim_groups.py",
         "portal/test_session.py",
         "portal/test_sightings.py",
         "portal/test_sources.py",

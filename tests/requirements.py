@@ -136,7 +136,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("global-revocation", "A registered issuer ends every session and token of a user in one request, and nobody else does."),
     Claim("scim-users", "A user that an identity provider tells of by SCIM is a user here, and is read back as told."),
     Claim("scim-deprovision", "Switching a user off by SCIM ends every session at once, however the provider says it."),
-    Claim("scim-own-users", "A SCIM token opens the users of one issuer and nothing else."),
+    Claim("scim-groups", "Who is put in a group by SCIM is in it at the next decision, and who is taken out is not."),
+    Claim("scim-own-users", "A SCIM token opens the users and groups of one issuer and nothing else."),
     # -- conditional access ---------------------------------------------------------------------------------------
     Claim("access-laws", "One more enabled access policy never loosens, report-only ones change nothing, order does not matter, "
           "exclusions win."),
@@ -163,6 +164,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("catalogue-through-doors", "Each alert that an inline detector can raise is raised for its attack and not for its benign twin."),
     Claim("invariant-3", "A verdict is recorded before the call goes out, and the record survives kill -9."),
     Claim("invariant-4", "After a revoke or block is acknowledged, no call that starts later is allowed on this host."),
+    Claim("matrix", "Each role gets at each route exactly what it may, of its own and of what is others'."),
     Claim("invariant-5", "Nobody unblocks their own agent; the IT role never receives low, medium or resolved alerts."),
     Claim("invariant-6", "A user's KQL reads only what the user may see, and is never silently wrong."),
     Claim("invariant-7", "Message contents are kept apart; reading them needs a role and leaves an audit entry."),
@@ -187,6 +189,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("risk-agents", "Risk detections about agents bear Microsoft's names and are computed as things happen."),
     Claim("risk-graph", "Clients of Graph's identity protection API read risky users, risky agents and detections."),
     Claim("sign-in-events", "Every sign-in, token and refusal becomes a row, once, and no row holds a secret."),
+    Claim("idp-risk", "Whom Entra sees at risk by itself is at risk here, until Entra sees it no more or somebody here judged it."),
     Claim("idp-sync", "Who is disabled in a directory loses sessions here; a listing that breaks off or shrinks disables nobody."),
     Claim("what-if", "A policy is tried on the calls of past days before anybody publishes it."),
     Claim("manifest-idempotent", "Applying a manifest twice changes nothing the second time."),

@@ -21,7 +21,7 @@ from watchfloor.identity.described import name_of_person, own_upn
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.model.ids import is_name
 from watchfloor.storage import identity_connectors as seen
-from watchfloor.storage import inventory, people
+from watchfloor.storage import inventory, people, provisioning
 from watchfloor.storage.identity_connectors import SeenAccount
 from watchfloor.storage.people import User
 
@@ -120,7 +120,8 @@ def _apply(
 ) -> None:
     issuer = accounts[0].account.issuer
     known = seen.list_accounts(tx, issuer)
-    users = people.find_users(tx, [ids[account.account.subject] for account in accounts])
+    user_ids = [ids[account.account.subject] for account in accounts]
+    users, told = people.find_users(tx, user_ids), provisioning.list_group_names(tx, user_ids)
     domains = inventory.find_organization(tx).domains
     for account in accounts:
         subject = account.account.subject
@@ -128,6 +129,8 @@ def _apply(
         if user is not None and (user.issuer, user.subject) != (issuer, subject):
             continue  # somebody was made of this id since; the next run finds another
         wanted = _described(tx, user, account, ids, says, domains)
+        if more := told.get(wanted.id, frozenset()) - {*wanted.groups}:  # by SCIM: a listing does not end it
+            wanted = replace(wanted, groups=tuple(sorted({*wanted.groups, *more})))
         wanted, is_held = _enabled(tx, wanted, user, before, is_enabled=account.is_enabled)
         if people.save_user(tx, wanted, "user:sync"):
             done.created += user is None

@@ -83,20 +83,20 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-async def read_bytes(request: Request) -> bytes:
-    """The body. Raises ``InputError`` if it is too long."""
+async def read_bytes(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """The body. Raises ``InputError`` if it is longer than ``most`` bytes."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise InputError(f"is longer than {MAX_BODY_BYTES} bytes.", where="body")
+        if len(body) > most:
+            raise InputError(f"is longer than {most} bytes.", where="body")
     return body
 
 
-async def read_object(request: Request) -> dict[str, Any]:
+async def read_object(request: Request, most: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """The body as a JSON object. Raises ``InputError``."""
     try:
-        value = orjson.loads(await read_bytes(request))
+        value = orjson.loads(await read_bytes(request, most))
     except orjson.JSONDecodeError:
         value = None
     if not isinstance(value, dict):

@@ -5,12 +5,12 @@ Above the repositories. A snapshot, read in the caller's transaction; it holds h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from watchfloor.model.facts import CanaryFacts, Organization
-from watchfloor.storage import inventory, people, policies
+from watchfloor.storage import inventory, people, policies, provisioning
 from watchfloor.storage.canaries import list_canaries
 from watchfloor.storage.identity_connectors import Connector, list_connectors
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that a manifest can declare, by id. ``versions``: agent → version → hash of that build."""
+    """Everything that a manifest can declare, by id.
+
+    ``versions``: agent → version → hash of that build. ``provisioned``: users that a provider told of by SCIM;
+    ``told_groups``: the groups that it put users in.
+    """
 
     organization: Organization = field(default_factory=Organization)
     providers: Mapping[str, IdentityProvider] = field(default_factory=dict)
     connectors: Mapping[str, Connector] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
+    provisioned: Set[str] = frozenset()
+    told_groups: Mapping[str, Set[str]] = field(default_factory=dict)
     known_names: Mapping[str, KnownNames] = field(default_factory=dict)
     canaries: Mapping[str, CanaryFacts] = field(default_factory=dict)
     servers: Mapping[str, ToolServer] = field(default_factory=dict)
@@ -48,6 +54,8 @@ def read_state(tx: ControlTx) -> State:
         providers={p.issuer: p for p in people.list_identity_providers(tx)},
         connectors={c.issuer: c for c in list_connectors(tx)},
         users={u.id: u for u in people.list_users(tx)},
+        provisioned=provisioning.list_provisioned(tx),
+        told_groups=provisioning.list_group_names(tx),
         known_names={known.id: known for known in list_known_names(tx)},
         canaries={canary.id: canary for canary in list_canaries(tx)},
         servers={s.id: s for s in inventory.list_servers(tx)},

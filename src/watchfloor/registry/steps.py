@@ -182,8 +182,11 @@ def _users(company: Values, state: State, now: datetime) -> Iterable[Step]:
             updated_at=now,
         )
         connector = state.connectors.get(issuer)
-        if before is not None and connector is not None and connector.synced_at is not None:
+        is_listed = connector is not None and connector.synced_at is not None
+        if before is not None and (is_listed or user_id in state.provisioned):
             after = _with_directory(before, after, declared)
+        if told := state.told_groups.get(user_id, frozenset()) - {*after.groups}:
+            after = replace(after, groups=(*after.groups, *sorted(told)))
         # Somebody who is disabled, or from now on is somebody else's sign-in, keeps no session.
         is_relinked = before is not None and (before.issuer, before.subject) != (issuer, subject)
         if before is not None and (is_relinked or (before.is_enabled and not after.is_enabled)):
@@ -192,9 +195,9 @@ def _users(company: Values, state: State, now: datetime) -> Iterable[Step]:
 
 
 def _with_directory(before: User, after: User, declared: Values) -> User:
-    """``after`` with what the user's directory says, where the manifest says nothing.
+    """``after`` with what the user's identity provider says (its directory, or SCIM), where the manifest says nothing.
 
-    A manifest does not enable whom the directory, or somebody of the SOC, has disabled.
+    A manifest does not enable whom the provider, or somebody of the SOC, has disabled.
     """
     return replace(
         after,

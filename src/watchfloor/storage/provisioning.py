@@ -1,12 +1,12 @@
-"""Provisioning as it is stored: SCIM providers, and what they said of users.
+"""Provisioning as it is stored: SCIM providers, what they said of users, and their groups.
 
-Below ``identity.scim``, above the tables. What operators decide compares, stores and audits; what was said of a user is
-kept beside ``people.User``, whose changes are audited where they are saved.
+Below ``identity.scim``, above the tables. What operators decide compares, stores and audits, and so do groups; what was
+said of a user is kept beside ``people.User``, whose changes are audited where they are saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,13 @@ import sqlalchemy as sa
 
 from watchfloor.storage.changes import differences, upsert
 from watchfloor.storage.people import User, find_users
-from watchfloor.storage.schema import scim_provider, scim_user, user
+from watchfloor.storage.schema import scim_group, scim_member, scim_provider, scim_user, user
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
+
+_AT_ONCE = 500
+"""Values in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,18 @@ class Said:
     updated_at: datetime
     is_held: bool = False
     is_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of ``issuer``. Members have ``name`` among their ``User.groups``."""
+
+    id: str
+    issuer: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    external_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +187,111 @@ def save_said(tx: ControlTx, said: Said) -> None:
         "updated_at": said.updated_at,
     }
     upsert(tx, scim_user, values, find_said(tx, said.user_id) is not None)
+
+
+def seen_users(tx: ControlTx, issuer: str, user_ids: Collection[str]) -> set[str]:
+    """Those of these users that the provider of ``issuer`` sees."""
+    visible = sa.and_(_visible(issuer, {}, ""), user.c.id.in_(list(user_ids)))
+    return set(tx.connection.execute(sa.select(user.c.id).select_from(_JOINED).where(visible)).scalars())
+
+
+def list_provisioned(tx: ControlTx) -> set[str]:
+    """Ids of the users that a provider told of."""
+    return set(tx.connection.execute(sa.select(scim_user.c.user_id)).scalars())
+
+
+# -- groups -------------------------------------------------------------------------------------------------------
+
+
+def _group(row: sa.Row[Any]) -> Group:
+    return Group(row.id, row.issuer, row.display_name, row.created_at, row.updated_at, row.external_id)
+
+
+def find_group(tx: ControlTx, group_id: str) -> Group | None:
+    """The group, or None."""
+    row = tx.connection.execute(sa.select(scim_group).where(scim_group.c.id == group_id)).one_or_none()
+    return _group(row) if row else None
+
+
+def list_groups(
+    tx: ControlTx, issuer: str, where: Mapping[str, str | bool], *, skip: int = 0, limit: int
+) -> tuple[list[Group], int]:
+    """A page of the groups of ``issuer`` that fit ``where``, by id, and how many there are.
+
+    ``where``: attributes in lower case, with their values; ``members`` is a user's id.
+    """
+    conditions = [scim_group.c.issuer == issuer]
+    for attribute, value in where.items():
+        text = str(value)
+        if attribute == "displayname":
+            conditions.append(scim_group.c.name_key == text.lower())
+        elif attribute in ("members", "members.value"):
+            inside = sa.select(scim_member.c.group_id).where(scim_member.c.user_id == text)
+            conditions.append(scim_group.c.id.in_(inside))
+        else:
+            conditions.append({"id": scim_group.c.id, "externalid": scim_group.c.external_id}[attribute] == text)
+    total = tx.connection.execute(sa.select(sa.func.count()).select_from(scim_group).where(*conditions)).scalar() or 0
+    query = sa.select(scim_group).where(*conditions).order_by("id").offset(skip).limit(limit)
+    return [_group(row) for row in tx.connection.execute(query)] if limit else [], int(total)
+
+
+def save_group(tx: ControlTx, group: Group) -> bool:
+    """Store ``group``; whether anything differed."""
+    before = find_group(tx, group.id)
+    change = differences(before, group, ignore=("created_at",))
+    if not change:
+        return False
+    values = {
+        "id": group.id,
+        "issuer": group.issuer,
+        "display_name": group.name,
+        "name_key": group.name.lower(),
+        "external_id": group.external_id,
+        "created_at": before.created_at if before else group.created_at,
+        "updated_at": group.updated_at,
+    }
+    upsert(tx, scim_group, values, before is not None)
+    tx.audit("group:update" if before else "group:create", f"group/{group.id}", change)
+    return True
+
+
+def delete_group(tx: ControlTx, group: Group) -> None:
+    """Forget a group and who was in it."""
+    tx.connection.execute(scim_member.delete().where(scim_member.c.group_id == group.id))
+    tx.connection.execute(scim_group.delete().where(scim_group.c.id == group.id))
+    tx.audit("group:delete", f"group/{group.id}", {"before": {"name": group.name, "issuer": group.issuer}})
+
+
+def members(tx: ControlTx, group_id: str) -> list[str]:
+    """Ids of the users in a group, in order."""
+    query = sa.select(scim_member.c.user_id).where(scim_member.c.group_id == group_id).order_by("user_id")
+    return list(tx.connection.execute(query).scalars())
+
+
+def change_members(tx: ControlTx, group_id: str, *, joining: Collection[str], leaving: Collection[str]) -> None:
+    """Let users join who are not in the group, and leave who are. Not audited: the users are."""
+    for start in range(0, len(gone := list(leaving)), _AT_ONCE):
+        those = scim_member.c.user_id.in_(gone[start : start + _AT_ONCE])
+        tx.connection.execute(scim_member.delete().where(scim_member.c.group_id == group_id, those))
+    if joining:
+        rows = [{"group_id": group_id, "user_id": user_id} for user_id in joining]
+        tx.connection.execute(scim_member.insert(), rows)
+
+
+def groups_of(tx: ControlTx, user_id: str) -> list[Group]:
+    """The groups of a user that a provider told of, by name."""
+    joined = scim_group.join(scim_member, scim_member.c.group_id == scim_group.c.id)
+    query = sa.select(scim_group).select_from(joined).where(scim_member.c.user_id == user_id)
+    return [_group(row) for row in tx.connection.execute(query.order_by("display_name", scim_group.c.id))]
+
+
+def list_group_names(tx: ControlTx, user_ids: Collection[str] | None = None) -> dict[str, frozenset[str]]:
+    """Names of the groups that providers told of, by the ids of their members: of these users, or of everybody."""
+    joined = scim_group.join(scim_member, scim_member.c.group_id == scim_group.c.id)
+    query = sa.select(scim_member.c.user_id, scim_group.c.display_name).select_from(joined)
+    if user_ids is not None:
+        query = query.where(scim_member.c.user_id.in_(list(user_ids)))
+    found: dict[str, set[str]] = {}
+    for user_id, name in tx.connection.execute(query):
+        found.setdefault(user_id, set()).add(name)
+    return {user_id: frozenset(names) for user_id, names in found.items()}

@@ -24,6 +24,8 @@ from watchfloor.storage.schema_hunting import saved_query as saved_query
 from watchfloor.storage.schema_risk import risk as risk
 from watchfloor.storage.schema_risk import risk_change as risk_change
 from watchfloor.storage.schema_risk import risk_detection as risk_detection
+from watchfloor.storage.schema_scim import scim_group as scim_group
+from watchfloor.storage.schema_scim import scim_member as scim_member
 from watchfloor.storage.schema_scim import scim_provider as scim_provider
 from watchfloor.storage.schema_scim import scim_user as scim_user
 from watchfloor.storage.schema_sign_in import operator_factor as operator_factor

@@ -1,4 +1,4 @@
-"""Control state of provisioning: who may tell us of users by SCIM, and what they said."""
+"""Control state of provisioning: who may tell us of users and groups by SCIM, and what they said."""
 
 from __future__ import annotations
 
@@ -32,3 +32,23 @@ scim_user = table(
 )
 """What was said of a user, as it was said. ``user_name`` is in lower case. ``is_held``: that it is disabled is the
 provider's doing, so the provider may enable it again; ``is_deleted``: the provider sees it no more."""
+
+scim_group = table(
+    "scim_group",
+    id_(),
+    sa.Column("issuer", sa.String(500), nullable=False),
+    text("display_name"),
+    sa.Column("name_key", sa.String(200), nullable=False),
+    sa.Column("external_id", sa.String(500), nullable=False, index=True),
+    at("created_at"),
+    at("updated_at"),
+    sa.UniqueConstraint("issuer", "name_key"),
+)
+"""Groups that were told of. ``name_key``: the name in lower case, which one group of an issuer has."""
+
+scim_member = table(
+    "scim_member",
+    sa.Column("group_id", sa.String(200), sa.ForeignKey("scim_group.id"), primary_key=True),
+    sa.Column("user_id", sa.String(200), primary_key=True, index=True),
+)
+"""Who is in which of them."""

@@ -1,4 +1,4 @@
-"""PATCH: operations on a document, in order, all or none. Pure. RFC 7644, section 3.5.2.
+"""PATCH: operations, in order, all or none, and what they make of a user's document. Pure. RFC 7644, section 3.5.2.
 
 What identity providers really send is taken as well: operations in any case, ``active`` as a text, a manager's bare id,
 dotted names and URNs as members of a value without a path.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from watchfloor.identity.scim import filters
-from watchfloor.identity.scim.documents import ATTRIBUTES, CORE, ENTERPRISE, ScimRefused, put
+from watchfloor.identity.scim.documents import ATTRIBUTES, CORE, ENTERPRISE, GROUP, ScimRefused, put
 
 PATCH: Final = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 _MOST: Final = 200
@@ -20,26 +20,36 @@ _PATH: Final = re.compile(r"([A-Za-z$][\w$-]*)(?:\[([^\]]{1,500})\])?(?:\.([A-Za
 _MEMBERS: Final = frozenset({"type", "value", "primary", "display"})
 
 
-def apply(document: Mapping[str, Any], body: Any) -> dict[str, Any]:
-    """``document`` after the operations in ``body``. Raises ``ScimRefused``."""
-    operations = _member(body, "operations") if isinstance(body, Mapping) else None
-    if not isinstance(operations, list) or not 0 < len(operations) <= _MOST:
+def operations(body: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Kind (add, replace, remove), path and value of each operation in ``body``; where the path is None, the value is
+    an object. Raises ``ScimRefused``."""
+    listed = _member(body, "operations") if isinstance(body, Mapping) else None
+    if not isinstance(listed, list) or not 0 < len(listed) <= _MOST:
         raise ScimRefused(400, f"Operations must be a list of 1 to {_MOST}.", "invalidSyntax")
-    changed = copy.deepcopy(dict(document))
-    for operation in operations:
+    for operation in listed:
         if not isinstance(operation, Mapping):
             raise ScimRefused(400, "An operation must be an object.", "invalidSyntax")
         kind, path, value = (_member(operation, name) for name in ("op", "path", "value"))
         if not isinstance(kind, str) or kind.lower() not in ("add", "replace", "remove"):
             raise ScimRefused(400, "op is add, replace or remove.", "invalidSyntax")
         if path is not None and path != "":
-            _one(changed, kind.lower(), path, value)
+            yield kind.lower(), path, value
         elif kind.lower() == "remove":
             raise ScimRefused(400, "remove needs a path.", "noTarget")
         elif not isinstance(value, Mapping):
             raise ScimRefused(400, "Without a path, value must be an object.", "invalidValue")
         else:
-            _several(changed, kind.lower(), value)
+            yield kind.lower(), None, value
+
+
+def apply(document: Mapping[str, Any], body: Any) -> dict[str, Any]:
+    """A user's ``document`` after the operations in ``body``. Raises ``ScimRefused``."""
+    changed = copy.deepcopy(dict(document))
+    for kind, path, value in operations(body):
+        if path is None:
+            _several(changed, kind, value)
+        else:
+            _one(changed, kind, path, value)
     return changed
 
 
@@ -57,7 +67,7 @@ def _several(document: dict[str, Any], kind: str, value: Mapping[str, Any]) -> N
 
 
 def _one(document: dict[str, Any], kind: str, path: Any, value: Any) -> None:
-    name, chosen, sub, is_extension = _read_path(path)
+    name, chosen, sub, is_extension = read_path(path)
     if kind == "remove":
         value = None
     elif value is None:
@@ -81,12 +91,12 @@ def _one(document: dict[str, Any], kind: str, path: Any, value: Any) -> None:
         put(document, name, value, is_extension=is_extension)
 
 
-def _read_path(path: Any) -> tuple[str, str, str, bool]:
-    """Attribute, filter, member, and whether it is one of the enterprise extension."""
+def read_path(path: Any) -> tuple[str, str, str, bool]:
+    """Attribute, filter, member, and whether it is one of the enterprise extension. Raises ``ScimRefused``."""
     if not isinstance(path, str) or len(path) > 1000:
         raise ScimRefused(400, "A path is a text.", "invalidPath")
     rest, is_extension = path.strip(), False
-    for urn in (ENTERPRISE, CORE):
+    for urn in (ENTERPRISE, CORE, GROUP):
         if rest.lower().startswith(f"{urn.lower()}:"):
             rest, is_extension = rest[len(urn) + 1 :], urn == ENTERPRISE
     match = _PATH.fullmatch(rest)

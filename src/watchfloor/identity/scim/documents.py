@@ -13,6 +13,7 @@ from watchfloor.model.errors import WatchfloorError
 
 CORE: Final = "urn:ietf:params:scim:schemas:core:2.0:User"
 ENTERPRISE: Final = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
+GROUP: Final = "urn:ietf:params:scim:schemas:core:2.0:Group"
 
 STRINGS: Final = ("userName", "externalId", "displayName", "title")
 ATTRIBUTES: Final[Mapping[str, str]] = {n.lower(): n for n in (*STRINGS, "active", "name", "emails")}
@@ -94,12 +95,12 @@ def _value(name: str, value: Any) -> Any:
     if name == "manager":
         # Entra sends the bare id; RFC 7643 has it in an object.
         inner = value.get("value") if isinstance(value, Mapping) else value
-        return {"value": _text("manager.value", inner)}
+        return {"value": text("manager.value", inner)}
     if name == "emails":
         if not isinstance(value, list) or len(value) > _MOST_EMAILS:
             raise invalid(f"emails must be a list of at most {_MOST_EMAILS}.")
         return [_members(name, each, EMAILS) for each in value]
-    return _text(name, value)
+    return text(name, value)
 
 
 def _members(name: str, value: Any, table: Mapping[str, str]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _members(name: str, value: Any, table: Mapping[str, str]) -> dict[str, Any]:
     for member, what in value.items():
         canonical = table.get(member.lower())
         if canonical is not None and what is not None and what != "":
-            found[canonical] = _truth(what) if canonical == "primary" else _text(f"{name}.{canonical}", what)
+            found[canonical] = _truth(what) if canonical == "primary" else text(f"{name}.{canonical}", what)
     return found
 
 
@@ -121,7 +122,8 @@ def _truth(value: Any) -> bool:
     raise invalid("active and primary are true or false.")
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or not value.isprintable():
-        raise invalid(f"{name} must be a text of 1 to {_LONGEST} characters that print.")
+def text(name: str, value: Any, longest: int = _LONGEST) -> str:
+    """``value``, if it is a text that prints. Raises ``ScimRefused``."""
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+        raise invalid(f"{name} must be a text of 1 to {longest} characters that print.")
     return value

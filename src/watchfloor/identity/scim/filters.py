@@ -6,7 +6,7 @@ import json
 import re
 from typing import Final
 
-from watchfloor.identity.scim.documents import CORE, ScimRefused
+from watchfloor.identity.scim.documents import CORE, GROUP, ScimRefused
 
 _EQUAL: Final = re.compile(
     r"\s*([A-Za-z][\w.:$-]*)\s+eq\s+(\"(?:[^\"\\]|\\.)*\"|true|false)\s*(?:(and)\s|$)", re.IGNORECASE
@@ -22,7 +22,7 @@ def read(text: str, allowed: frozenset[str]) -> dict[str, str | bool]:
         match = _EQUAL.match(text, position) if len(text) <= _LONGEST else None
         if match is None:
             raise ScimRefused(400, 'Filters are of the form: attribute eq "value", joined by and.', "invalidFilter")
-        name = match[1].removeprefix(f"{CORE}:").lower()
+        name = match[1].removeprefix(f"{CORE}:").removeprefix(f"{GROUP}:").lower()
         if name not in allowed:
             raise ScimRefused(400, f"There is no filter by {match[1][:80]}.", "invalidFilter")
         try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.identity.described import name_of_person, own_upn
-from watchfloor.identity.scim import changes, documents, filters
+from watchfloor.identity.scim import changes, documents, filters, groups
 from watchfloor.identity.scim.documents import CORE, ENTERPRISE, ScimRefused, invalid
 from watchfloor.model.errors import Conflict, InputError, NotFound
 from watchfloor.model.ids import is_name, new_id
@@ -34,7 +34,6 @@ MOST: Final = 200
 """Users in one answer."""
 
 FILTERS: Final = frozenset({"id", "username", "externalid", "active"})
-_LIST: Final = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 
 
 # -- providers, as operators handle them --------------------------------------------------------------------------
@@ -114,19 +113,11 @@ def find(tx: ControlTx, provider: ScimProvider, user_id: str) -> Provisioned:
 
 
 def list_page(
-    tx: ControlTx, provider: ScimProvider, base: str, *, filter_text: str, start: int, count: int
-) -> dict[str, Any]:
-    """A page of users as RFC 7644 shows it; ``start`` counts from 1. Raises ``ScimRefused``."""
+    tx: ControlTx, provider: ScimProvider, filter_text: str, *, start: int, count: int
+) -> tuple[list[Provisioned], int]:
+    """A page of users, and how many there are; ``start`` counts from 1. Raises ``ScimRefused``."""
     where = filters.read(filter_text, FILTERS) if filter_text else {}
-    start, count = max(1, min(start, 2**31)), max(0, min(count, MOST))
-    found, total = provisioning.list_users(tx, provider, where, skip=start - 1, limit=count)
-    return {
-        "schemas": [_LIST],
-        "totalResults": total,
-        "startIndex": start,
-        "itemsPerPage": len(found),
-        "Resources": [shown(tx, provider, each, base) for each in found],
-    }
+    return provisioning.list_users(tx, provider, where, skip=start - 1, limit=count)
 
 
 def create(tx: ControlTx, provider: ScimProvider, body: Any) -> Provisioned:
@@ -159,7 +150,8 @@ def delete(tx: ControlTx, provider: ScimProvider, user_id: str) -> None:
     """Disable a user for good, as far as the provider is concerned. Raises ``ScimRefused``."""
     found = find(tx, provider, user_id)
     document = {**_document(provider, found), "active": False}
-    said = _save(tx, provider, found.user, found.said, document, action="user:deprovision").said
+    user = groups.leave_all(tx, found.user)
+    said = _save(tx, provider, user, found.said, document, action="user:deprovision").said
     assert said is not None
     provisioning.save_said(tx, replace(said, is_deleted=True))
 
@@ -266,6 +258,19 @@ def _document(provider: ScimProvider, found: Provisioned) -> dict[str, Any]:
     return {**document, "active": user.is_enabled}
 
 
+def _groups(tx: ControlTx, user: User, base: str) -> list[dict[str, str]]:
+    """The user's groups: those that were told of by their ids, others by name."""
+    ids = {group.name: group.id for group in provisioning.groups_of(tx, user.id)}
+    return [
+        {
+            "value": ids.get(name, name),
+            "display": name,
+            **({"$ref": f"{base}/Groups/{ids[name]}"} if name in ids else {}),
+        }
+        for name in user.groups
+    ]
+
+
 def shown(tx: ControlTx, provider: ScimProvider, found: Provisioned, base: str) -> dict[str, Any]:
     """A user as RFC 7643 shows it; ``base`` is the address before ``/Users``."""
     user, said = found.user, found.said
@@ -284,7 +289,7 @@ def shown(tx: ControlTx, provider: ScimProvider, found: Provisioned, base: str) 
         "id": user.id,
         **{name: value for name, value in document.items() if name != ENTERPRISE},
         **({ENTERPRISE: extension} if extension else {}),
-        **({"groups": [{"value": group, "display": group} for group in user.groups]} if user.groups else {}),
+        **({"groups": _groups(tx, user, base)} if user.groups else {}),
         "meta": {
             "resourceType": "User",
             "created": (said.created_at if said is not None else user.updated_at).isoformat(),
