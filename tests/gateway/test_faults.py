@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.test_tokens import part
 from gateway.world import APP_SECRET, POLICIES, SERVER, USER, World, eventually, make_key, rpc
+from resolver import FORBIDDEN, Resolver
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState
 from watchfloor.model.facts import Kind
 from watchfloor.model.people import RiskLevel
@@ -51,6 +52,7 @@ async def allowed(world: World, tool: str = "lookup", arguments: Any = None) -> 
 # -- policies ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("16.5.3")
 async def test_a_policy_that_raises_blocks_the_call(world: World) -> None:
     await allowed(world, "send_email", MAIL)
     world.policy({**POLICIES["no-outside-mail"], "when": "args.priority > 3"})
@@ -111,6 +113,7 @@ async def test_a_fact_that_cannot_be_read_counts_as_missing(world: World, kind: 
 # -- the control plane ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("16.5.3")
 async def test_past_the_lease_every_call_is_refused_but_reads_that_an_admin_exempted(tmp_path: Path) -> None:
     async with World(tmp_path, lease_seconds=0.3).running() as world:
         world.tool("count", allow_when_stale=True)
@@ -162,6 +165,7 @@ async def test_a_worker_that_never_saw_the_control_plane_refuses_and_recovers(tm
 # -- records ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("16.5.3")
 async def test_what_cannot_be_recorded_does_not_go_out(tmp_path: Path) -> None:
     async with World(tmp_path, spool_bytes=6000).running() as world:
         await allowed(world)
@@ -331,6 +335,7 @@ async def test_a_doubled_tool_name_is_read_once_and_must_match_its_header(world:
     assert world.tools.tap.calls == []
 
 
+@pytest.mark.asvs("4.1.3")
 async def test_headers_of_the_caller_do_not_reach_the_tool_server(world: World) -> None:
     spoofed = {
         "x-user": "admin", "x-user-id": "admin", "x-agent-id": "root", "x-forwarded-for": "127.0.0.1",
@@ -418,6 +423,7 @@ async def test_an_attacker_cannot_fill_the_disk_with_refusals(world: World) -> N
     assert int(suppressed.split()[1]) >= 38
 
 
+@pytest.mark.asvs("10.3.2")
 async def test_a_token_that_may_only_read_cannot_send(world: World) -> None:
     reading = world.token(scope="read")
     assert "result" in await world.call(token=reading)
@@ -536,6 +542,7 @@ async def test_a_tool_server_that_is_down_is_a_clear_error(world: World) -> None
     await allowed(world)
 
 
+@pytest.mark.asvs("1.3.6")
 @pytest.mark.parametrize("url", ["ftp://x/", "http://169.254.169.254/mcp", "http://u:p@127.0.0.1/", "stdio:files", ""])
 async def test_an_address_that_must_not_be_called_is_not(world: World, url: str) -> None:
     world.server(url=url)
@@ -544,6 +551,21 @@ async def test_an_address_that_must_not_be_called_is_not(world: World, url: str)
     await allowed(world)
 
 
+@pytest.mark.asvs("1.3.6")
+async def test_a_name_that_stands_for_a_forbidden_address_is_not_called_and_another_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Resolver({**FORBIDDEN, "honest.example": ["127.0.0.1"]}).install(monkeypatch)
+    for name in FORBIDDEN:
+        world.server(url=f"http://{name}/mcp")
+        answer = await world.call()
+        assert code_of(answer) == (-32093, "tool_server_unreachable") and answer["error"]["data"]["went_out"] is False
+    assert world.tools.journal == []
+    world.server(url=world.tool_url.replace("127.0.0.1", "honest.example") + "/mcp")
+    await allowed(world)
+
+
+@pytest.mark.asvs("15.3.2")
 async def test_a_redirect_is_not_followed(world: World) -> None:
     elsewhere = world.tool_url.replace("127.0.0.1", "localhost") + "/mcp"
     for status in (301, 302, 307, 308):
@@ -582,6 +604,7 @@ async def test_a_decision_is_on_record_before_the_tool_hears_of_the_call(world: 
     await call
 
 
+@pytest.mark.asvs("8.3.2", "15.4.2")
 @pytest.mark.claim("invariant-4")
 async def test_a_revoke_is_in_force_when_its_commit_returns(world: World) -> None:
     for epoch in range(2, 12):

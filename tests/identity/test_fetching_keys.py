@@ -71,6 +71,7 @@ def test_how_far_a_clock_is_ahead_is_read_from_the_date_of_its_answer(date: str,
     assert clock_lead(date, 1772452800.0) == lead
 
 
+@pytest.mark.asvs("15.3.2")
 def test_a_redirect_is_not_followed(site: tuple[str, list[str]]) -> None:
     with pytest.raises(Unavailable, match="302"):
         fetch_jwks(f"{site[0]}/redirect")
@@ -89,6 +90,7 @@ def test_an_error_or_a_closed_port_is_no_key_set(site: tuple[str, list[str]]) ->
         fetch_jwks("http://127.0.0.1:9/jwks", timeout=0.5)
 
 
+@pytest.mark.asvs("1.3.6")
 @pytest.mark.parametrize(
     "url",
     ["http://login.zava.example/jwks", "http://169.254.169.254/latest", "https://[fe80::1]/jwks", "file:///etc/passwd"],

@@ -23,6 +23,7 @@ def test_a_tool_server_may_be_called(url: str) -> None:
     assert outbound_problem(url) is None
 
 
+@pytest.mark.asvs("1.3.6")
 @pytest.mark.parametrize(
     "url",
     [

@@ -8,6 +8,7 @@ repeated is not for a transport to say. ``upstream.py`` above names its failures
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import httptools
+
+from watchfloor.model.urls import address_problem, is_address
 
 _BUFFER_BYTES: Final = 256 * 1024
 """What may wait unread of one answer before its sender is told to pause."""
@@ -353,12 +356,7 @@ class Pool:
         self._all.add(connection)
         try:
             async with asyncio.timeout(self._connect_seconds):
-                await self.loop.create_connection(
-                    lambda: connection,
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls_context() if origin.is_tls else None,
-                )
+                await self._dial(connection, origin)
         except (OSError, TimeoutError) as error:
             self._all.discard(connection)
             connection.abort()
@@ -368,6 +366,26 @@ class Pool:
             connection.abort()
             raise
         return connection
+
+    async def _dial(self, connection: _Connection, origin: Origin) -> None:
+        """Look the name up, once, and connect to what it stands for if all of that may be called."""
+        addresses = [origin.host]
+        if not is_address(origin.host):
+            found = await self.loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        for address in addresses:
+            if problem := address_problem(address):
+                raise ConnectFailed(f"{origin.host} stands for {address}. {problem}")
+        tls: dict[str, Any] = {"ssl": self._tls_context(), "server_hostname": origin.host} if origin.is_tls else {}
+        failure: OSError = OSError(f"{origin.host} has no address")
+        for address in addresses:
+            try:
+                await self.loop.create_connection(lambda: connection, address, origin.port, **tls)
+            except OSError as error:
+                failure = error
+            else:
+                return
+        raise failure
 
     def _tls_context(self) -> ssl.SSLContext:
         # Loading the trust store takes longer than many a call: once a process.

@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from watchfloor.identity import egress
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.urls import outbound_problem
 
@@ -45,7 +46,7 @@ def fetch_key_set(url: str, *, timeout: float = 5.0) -> FetchedKeySet:
     asked_at = time.time()
     try:
         with (
-            httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client,
+            egress.client(timeout) as client,
             client.stream("GET", url, headers={"accept": "application/json"}) as response,
         ):
             if response.status_code != 200:

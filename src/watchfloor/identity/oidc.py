@@ -27,7 +27,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from watchfloor.identity import operators
+from watchfloor.identity import egress, operators
 from watchfloor.identity.operators import Origin, SignedIn
 from watchfloor.identity.providers import CLOCK_SKEW, KeySets, SubjectRefused, signed_claims
 from watchfloor.model.errors import Conflict, Denied, InputError, Unavailable
@@ -341,7 +341,7 @@ class SignOns:
         try:
             with (
                 # One each time: whatever cookies the provider sets, they are not the next person's.
-                httpx.Client(timeout=10, follow_redirects=False, trust_env=False) as client,
+                egress.client(10) as client,
                 client.stream(method, url, headers={"accept": "application/json"}, **kwargs) as response,
             ):
                 body = b""

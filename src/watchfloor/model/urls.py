@@ -1,7 +1,7 @@
 """Which addresses the product may be told to call: tool servers, key sets of identity providers.
 
-Pure: it reads the text of a URL and resolves nothing. Whoever connects applies it again to the URL that it really uses,
-and follows no redirects.
+Pure: it reads the text of a URL and resolves nothing. Whoever connects applies it again to the URL that it really uses
+and to every address that its name stands for, connects to no other, and follows no redirects.
 """
 
 from __future__ import annotations
@@ -54,6 +54,23 @@ def outbound_problem(url: str, *, require_tls: bool = False) -> str | None:
     return problem
 
 
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def address_problem(address: str) -> str | None:
+    """Why nobody may be called at ``address``, which a name stands for, as a sentence; None if it may be."""
+    try:
+        return _problem_of(ipaddress.ip_address(address))
+    except ValueError:
+        return "The name stands for something that is no address."
+
+
 def _split(url: str) -> SplitResult:
     return urlsplit(url)
 
@@ -64,6 +81,10 @@ def _host_problem(host: str) -> str | None:
     except ValueError:
         # 2130706433, 0x7f.1 and 127.1 are addresses to some resolvers and names to others: nobody writes them honestly.
         return "Write the address with four decimal numbers." if _NUMERIC.fullmatch(host) else None
+    return _problem_of(address)
+
+
+def _problem_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if address.is_link_local or address.is_multicast or address.is_unspecified or address in _METADATA:

@@ -7,17 +7,19 @@ not, 2025-11-25 and older, as the client negotiates it. It knows neither the dat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import httpcore2
 import httpx2
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Implementation
 
 from watchfloor.model.errors import Unavailable
-from watchfloor.model.urls import outbound_problem
+from watchfloor.model.urls import address_problem, outbound_problem
 
 MAX_TOOLS: Final = 2_000
 MAX_PAGES: Final = 100
@@ -55,6 +57,44 @@ class _CountedStream(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+class _Resolving(httpcore2.AsyncNetworkBackend):
+    """Looks a name up, once, and connects to what it stands for if all of that may be called."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore2.ConnectError(f"{host} cannot be found: {error}") from error
+        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        for address in addresses:
+            if problem := address_problem(address):
+                raise httpcore2.ConnectError(f"{host} stands for {address}. {problem}")
+        failure: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in addresses:
+            try:
+                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+def _transport() -> httpx2.AsyncHTTPTransport:
+    made = httpx2.AsyncHTTPTransport()
+    # httpx2 offers no other way to look at addresses; a test notices should this one end.
+    made._pool._network_backend = _Resolving()
+    return made
+
+
 class _WalledTransport(httpx2.AsyncBaseTransport):
     """Checks where each request really goes, and counts what comes back."""
 
@@ -83,7 +123,7 @@ async def list_tools(url: str, credential: str | None, *, timeout: float) -> Lis
     headers = {"authorization": f"Bearer {credential}"} if credential else {}
     try:
         async with asyncio.timeout(timeout):
-            transport = _WalledTransport(httpx2.AsyncHTTPTransport(), _Budget(MAX_BYTES))
+            transport = _WalledTransport(_transport(), _Budget(MAX_BYTES))
             async with httpx2.AsyncClient(
                 transport=transport, headers=headers, timeout=timeout, trust_env=False, follow_redirects=False
             ) as http:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import httpx
 
+from watchfloor.identity import egress
 from watchfloor.identity.connector import ConnectorRefused
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.urls import outbound_problem
@@ -84,7 +85,7 @@ class Api:
     ) -> None:
         self.name, self.timeout = name, timeout
         self._authorize, self._explain, self._renew = authorize, explain, renew
-        self._client = httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False)
+        self._client = egress.client(timeout)
 
     def close(self) -> None:
         """Let go of connections."""

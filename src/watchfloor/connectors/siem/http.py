@@ -8,6 +8,7 @@ from typing import Final
 import httpx
 import orjson
 
+from watchfloor.identity import egress
 from watchfloor.model import ocsf
 from watchfloor.model.errors import Unavailable
 
@@ -27,7 +28,7 @@ class HttpSink:
         """See ``Sink.send``."""
         body = b"".join(orjson.dumps(event) + b"\n" for event in events)
         try:
-            with httpx.Client(timeout=_SECONDS, trust_env=False, follow_redirects=False) as client:
+            with egress.client(_SECONDS) as client:
                 answer = client.post(self._url, content=body, headers=self._headers)
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.name} does not take events: {error or type(error).__name__}.") from error

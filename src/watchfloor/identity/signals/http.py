@@ -11,6 +11,7 @@ from typing import Final
 
 import httpx
 
+from watchfloor.identity import egress
 from watchfloor.model.errors import Unavailable
 from watchfloor.model.urls import outbound_problem
 
@@ -38,7 +39,7 @@ def post(url: str, body: bytes, *, kind: str, authorization: str = "", timeout: 
     deadline = time.monotonic() + 2 * timeout
     try:
         with (
-            httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client,
+            egress.client(timeout) as client,
             client.stream("POST", url, content=body, headers=headers) as response,
         ):
             received = b""

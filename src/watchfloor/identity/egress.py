@@ -1,0 +1,60 @@
+"""The client by which the control plane calls others: no redirects, no proxies, no address that must not be called.
+
+Below ``jwks``, ``oidc``, ``signals`` and the connectors; above httpx. What a URL may look like is ``model.urls``'s
+affair, which callers ask first. Here a name is looked up, once, every address that it stands for is held to the same
+rules, and the connection is made to these: whoever changes the name in between changes nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+import httpx
+
+from watchfloor.model.urls import address_problem
+
+
+def client(timeout: float) -> httpx.Client:
+    """A client; ``timeout`` in seconds. Close it."""
+    transport = httpx.HTTPTransport(trust_env=False)
+    # httpx offers no other way to look at addresses; a test notices should this one end.
+    transport._pool._network_backend = _Resolving()
+    return httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
+
+
+class _Resolving(httpcore.NetworkBackend):
+    """Connects by address, after a look at all of them."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        failure: Exception = httpcore.ConnectError(f"{host} has no address.")
+        for address in _addresses(host, port):
+            try:
+                return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(f"{host} cannot be found: {error}") from error
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    for address in addresses:
+        if problem := address_problem(address):
+            raise httpcore.ConnectError(f"{host} stands for {address}. {problem}")
+    return addresses
