@@ -25,8 +25,8 @@ from watchfloor.detection.kql_runner import KqlDetector
 from watchfloor.detection.publishing import publish_alerts as publish_changed_alerts
 from watchfloor.detection.rules import Ruleset, shipped
 from watchfloor.detection.runner import Detector
-from watchfloor.identity import access, directory, keys
-from watchfloor.identity.connector import Ability, Connectors, NoConnectors
+from watchfloor.identity import access, directory, keys, provider_risk
+from watchfloor.identity.connector import Ability, Connectors, IdentityConnector, NoConnectors, SeesRisk
 from watchfloor.identity.logons import BATCH as LOGONS_AT_ONCE
 from watchfloor.identity.logons import publish_logons
 from watchfloor.identity.providers import KeySets
@@ -267,7 +267,7 @@ def refresh_identity_keys(context: JobContext) -> None:
 
 
 def sync_directories(context: JobContext) -> None:
-    """Bring what identity providers' directories list to our users, each whatever becomes of the others."""
+    """Bring what identity providers list to our users, accounts and risks, each whatever becomes of the others."""
     lease = context.control.lease("directories", _DIRECTORY_LEASE)
     if lease is None:
         return
@@ -278,12 +278,8 @@ def sync_directories(context: JobContext) -> None:
         for issuer in issuers:
             try:
                 connector = context.connectors.find(issuer)
-                if (
-                    connector is not None
-                    and connector.kind != "embedded"
-                    and Ability.LIST_ACCOUNTS in connector.abilities
-                ):
-                    directory.sync(context.control, issuer, connector)
+                if connector is not None:
+                    _read_directory(context.control, issuer, connector)
             except WatchfloorError as error:
                 failed.append(f"{issuer}: {error}")
             if not lease.renew():
@@ -292,6 +288,13 @@ def sync_directories(context: JobContext) -> None:
         lease.release()
     if failed:
         raise Unavailable("; ".join(failed))
+
+
+def _read_directory(control: SqlControlStore, issuer: str, connector: IdentityConnector) -> None:
+    if connector.kind != "embedded" and Ability.LIST_ACCOUNTS in connector.abilities:
+        directory.sync(control, issuer, connector)
+    if isinstance(connector, SeesRisk) and (risky := connector.list_risky()) is not None:
+        provider_risk.sync(control, issuer, risky)
 
 
 def poll_signals(context: JobContext) -> None:

@@ -82,6 +82,16 @@ class DirectoryAccount:
     manager: str = ""  # the manager's ``subject``
 
 
+@dataclass(frozen=True, slots=True)
+class RiskyAccount:
+    """An account that the provider itself sees at risk. ``at``: when it came to that; ``why``: its word for it."""
+
+    account: Account
+    level: RiskLevel
+    at: datetime
+    why: str = ""
+
+
 class IdentityConnector(Protocol):
     """An identity provider that can be acted upon. Changes return what the provider answered, as evidence."""
 
@@ -138,6 +148,16 @@ class RevokesTokens(Protocol):
 
     def revoke_token(self, token: str) -> None:
         """End an access or refresh token; one that is none is no error. Raises as the other calls."""
+        ...
+
+
+@runtime_checkable
+class SeesRisk(Protocol):
+    """A connector whose provider watches sign-ins by itself, and lists the accounts that it sees at risk."""
+
+    def list_risky(self) -> Iterator[RiskyAccount] | None:
+        """Every account at risk for what the provider saw, not for what somebody confirmed: that may be our own word
+        come back. Raises in the middle rather than end early. None: it is not to be asked."""
         ...
 
 

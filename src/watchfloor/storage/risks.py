@@ -86,6 +86,14 @@ def detections(tx: ControlTx, kind: str, subject_id: str, *, limit: int = 200) -
     return [detection_from(dict(row._mapping)) for row in rows]
 
 
+def open_under(tx: ControlTx, kind: str, key: str) -> list[RiskDetection]:
+    """Open detections with this key that weigh something, of every user or agent."""
+    d = risk_detection
+    weighs = sa.and_(d.c.level != RiskLevel.NONE.value, d.c.state.in_([state.value for state in OPEN]))
+    rows = tx.connection.execute(sa.select(d).where(d.c.kind == kind, d.c.key == key, weighs))
+    return [detection_from(dict(row._mapping)) for row in rows]
+
+
 def history(tx: ControlTx, kind: str, subject_id: str, *, limit: int = 200) -> list[RiskChange]:
     """How the risk came to what it is, newest first."""
     c = risk_change

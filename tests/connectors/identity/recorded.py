@@ -240,6 +240,7 @@ class Entra(Recorded):
             ("GET", r"/groups/([^/]+)/members", self._members),
             ("POST", r"/identityProtection/riskyUsers/(confirmCompromised|dismiss)", self._judge),
             ("GET", r"/identityProtection/riskyUsers/([^/]+)", self._risk),
+            ("GET", r"/identityProtection/riskyUsers", self._list_risky),
         ):
             found = re.fullmatch(pattern, path)
             if found and asked.method == method:
@@ -300,6 +301,19 @@ class Entra(Recorded):
                 "riskDetail": "adminConfirmedUserCompromised" if confirmed else "adminDismissedAllRiskForUser",
             }
         return 204, None
+
+    def see(self, user: str, level: str, at: str = "2026-11-29T08:00:00Z", state: str = "atRisk") -> None:
+        """Entra's own detections have come to this."""
+        self.risky[user] = {
+            "id": user, "isDeleted": False, "isProcessing": False, "riskLevel": level, "riskState": state,
+            "riskDetail": "none", "riskLastUpdatedDateTime": at, "userDisplayName": "…",
+            "userPrincipalName": self.users[user]["userPrincipalName"],
+        }  # fmt: skip
+
+    def _list_risky(self, asked: Asked) -> Reply:
+        if asked.query.get("$filter", "riskState eq 'atRisk'") != "riskState eq 'atRisk'":
+            return 400, self.refusal(400, "BadRequest")
+        return self._paged(asked, [user for user in self.risky.values() if user["riskState"] == "atRisk"])
 
     def _risk(self, asked: Asked, user: str) -> Reply:
         found = self.risky.get(user)

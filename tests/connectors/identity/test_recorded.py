@@ -166,6 +166,7 @@ def test_a_token_that_was_revoked_is_got_anew_once(graph: Entra, connector: Entr
     assert len(assertions) == 2, "each assertion is used once"
 
 
+@pytest.mark.asvs("1.3.6")
 def test_the_connectors_token_goes_to_no_other_host_for_the_next_page(graph: Entra, connector: EntraConnector) -> None:
     body = json.dumps({"value": [], "@odata.nextLink": "https://evil.example/v1.0/users?$skiptoken=2"}).encode()
     graph.troubles.append(Trouble(200, body=body, path="/users"))
@@ -186,6 +187,34 @@ def test_all_pages_groups_and_managers_are_listed(connector: EntraConnector) -> 
     assert set(found) == {GRIFFIN, MONA, QUINN}
     assert found[GRIFFIN].manager == MONA and found[GRIFFIN].groups == ("Billing team",)
     assert found[GRIFFIN].department == "Billing" and found[QUINN].groups == ()
+
+
+@pytest.mark.claim("idp-risk")
+def test_whom_entra_sees_at_risk_is_listed_in_pages_and_nobody_whom_somebody_confirmed(
+    graph: Entra, connector: EntraConnector
+) -> None:
+    graph.see(GRIFFIN, "high")
+    graph.see(MONA, "low")
+    graph.see(QUINN, "hidden")
+    listed = connector.list_risky()
+    assert listed is not None
+    assert {(r.account.subject, r.level) for r in listed} == {(GRIFFIN, RiskLevel.HIGH), (MONA, RiskLevel.LOW)}
+    assert len(graph.paths("GET", r"/riskyUsers$")) == 2
+    graph.see(GRIFFIN, "high", state="confirmedCompromised")
+    listed = connector.list_risky()
+    assert listed is not None
+    assert [risky.account.subject for risky in listed] == [MONA]
+
+
+def test_a_list_of_risks_that_breaks_off_raises(graph: Entra, connector: EntraConnector) -> None:
+    for user in (GRIFFIN, MONA, QUINN):
+        graph.see(user, "low")
+    listed = connector.list_risky()
+    assert listed is not None
+    next(listed)
+    graph.troubles.append(Trouble(503, path="riskyUsers"))
+    with pytest.raises(Unavailable):
+        list(listed)
 
 
 def test_a_forced_reset_asks_for_a_second_factor_or_leaves_a_password_that_nobody_knows(

@@ -15,7 +15,7 @@ import re
 import secrets
 import string
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -24,7 +24,14 @@ from urllib.parse import quote, urlsplit
 from watchfloor.connectors.identity.http import Answer, Api, Throttled, moment, text
 from watchfloor.connectors.identity.oauth import Tokens, by_assertion, thumbprint
 from watchfloor.connectors.identity.throttle import Batch, Bucket
-from watchfloor.identity.connector import Ability, Account, AccountState, ConnectorRefused, DirectoryAccount
+from watchfloor.identity.connector import (
+    Ability,
+    Account,
+    AccountState,
+    ConnectorRefused,
+    DirectoryAccount,
+    RiskyAccount,
+)
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.model.people import RiskLevel
 from watchfloor.storage.control import utc_now
@@ -177,6 +184,23 @@ class EntraConnector:
                 manager=text(manager, "id") if isinstance(manager, dict) else "",
             )
 
+    def list_risky(self) -> Iterator[RiskyAccount] | None:
+        """See ``SeesRisk``. Whose level Entra hides, for want of a licence, is left out."""
+        return self._risky() if self._protection else None
+
+    def _risky(self) -> Iterator[RiskyAccount]:
+        params: dict[str, str | int] = {"$filter": "riskState eq 'atRisk'", "$top": _PAGE}
+        url = f"{self._graph}/identityProtection/riskyUsers"
+        for found in self._pages(url, params, self._in_turn):
+            level, at = _LEVELS.get(text(found, "riskLevel")), moment(found.get("riskLastUpdatedDateTime"))
+            if level is not None and at is not None and text(found, "riskState") == "atRisk":
+                account = Account(self._issuer, text(found, "id"), text(found, "userPrincipalName"))
+                yield RiskyAccount(account, level, at, text(found, "riskDetail"))
+
+    def _in_turn(self, url: str, params: Mapping[str, str | int] | None) -> Answer:
+        self._wait_turn()
+        return self._protected("GET", url, params=params)
+
     def _groups(self) -> dict[str, set[str]]:
         """Names of groups by the ids of their members."""
         found: dict[str, set[str]] = {}
@@ -186,9 +210,14 @@ class EntraConnector:
                 found.setdefault(text(member, "id"), set()).add(text(group, "displayName"))
         return found
 
-    def _pages(self, url: str, params: Mapping[str, str | int] | None) -> Iterator[Mapping[str, Any]]:
+    def _pages(
+        self,
+        url: str,
+        params: Mapping[str, str | int] | None,
+        ask: Callable[[str, Mapping[str, str | int] | None], Answer] | None = None,
+    ) -> Iterator[Mapping[str, Any]]:
         while url:
-            answer = self._api.ask("GET", url, params=params)
+            answer = ask(url, params) if ask is not None else self._api.ask("GET", url, params=params)
             yield from answer.items("value")
             following, params = answer.member("@odata.nextLink"), None
             url = following if isinstance(following, str) else ""
