@@ -10,18 +10,22 @@ from portal.house import House
 from watchfloor.model.people import Role
 
 
+@pytest.mark.asvs("3.4.3", "3.4.4", "3.4.5", "3.4.6", "7.4.1")
 def test_every_answer_is_hardened_and_kept_by_nobody(attacked: House) -> None:
     client = attacked.client(Role.OWNER)
     for path in ("/api/agents", "/", "/api/none", "/signin", "/healthz", "/api/alerts/none"):
         answer = client.get(path, follow_redirects=False)
         policy = answer.headers["content-security-policy"]
-        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy, path
+        for directive in ("default-src", "base-uri", "frame-ancestors"):
+            assert f"{directive} 'none'" in policy, path
         assert "unsafe" not in policy and "*" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["x-frame-options"] == "DENY"
 
 
+@pytest.mark.asvs("3.4.2")
 def test_no_answer_opens_the_api_to_other_origins(attacked: House) -> None:
     answer = attacked.client(Role.OWNER).get("/api/agents", headers={"origin": "https://evil.example"})
     assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -61,12 +65,14 @@ def test_errors_are_problem_details(attacked: House, method: str, path: str, sta
     assert body["title"] and body["detail"] and body["instance"] == path.partition("?")[0]
 
 
+@pytest.mark.asvs("16.2.5")
 def test_what_was_sent_is_never_repeated_in_an_error(attacked: House) -> None:
     answer = attacked.stranger().post("/api/session", json={"name": "x", "password": ["hunter2-hunter2"]})
     assert answer.status_code == 422
     assert "hunter2" not in answer.text
 
 
+@pytest.mark.asvs("16.5.1", "16.5.4")
 def test_an_error_nobody_foresaw_says_where_to_look_and_nothing_else(house: House) -> None:
     with house.stores.control.tx(audited=False) as tx:
         tx.connection.exec_driver_sql("UPDATE agent SET state = 'no such state' WHERE id = 'billing'")

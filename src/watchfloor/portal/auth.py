@@ -7,6 +7,7 @@ itself, so every unsafe method with it also needs the session's CSRF token and m
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from watchfloor.model.people import PERMISSIONS, Permission, Role
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.problems import Throttled, TooLarge, Unauthenticated
 from watchfloor.response import approvers
+
+_log = logging.getLogger(__name__)
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER: Final = "x-csrf-token"
@@ -68,8 +71,11 @@ def cookie_name(deps: PortalDeps) -> str:
     return "__Host-watchfloor" if deps.is_https else "watchfloor"
 
 
-def set_cookie(response: Response, deps: PortalDeps, signed_in: SignedIn) -> None:
-    """Hand the session to the browser."""
+def begin_session(request: Request, response: Response, deps: PortalDeps, signed_in: SignedIn) -> None:
+    """Hand the session to the browser, and end the one that it came with."""
+    before = deps.operators.find_session(request.cookies.get(cookie_name(deps), "")[:200])
+    if before is not None and not before.is_api_token:
+        deps.operators.sign_out(before, address_of(request))
     response.set_cookie(
         cookie_name(deps),
         signed_in.token,
@@ -168,6 +174,14 @@ class Requires:
             and self.permission not in viewer.permissions
             and not (self.permission in approvers.LENDABLE and await run_in_threadpool(_is_lent, deps, viewer))
         ):
+            # Who tries doors that are not theirs is worth knowing of. %r: what was asked for makes no line of its own.
+            _log.warning(
+                "%s was refused %s %r: it needs %s",
+                viewer.id,
+                request.method,
+                request.scope["path"],
+                self.permission.value,
+            )
             holders = ", ".join(role.value for role in Role if self.permission in PERMISSIONS[role])
             raise Denied(f"This needs the permission {self.permission.value}. Roles that have it: {holders}.")
         return viewer
@@ -279,7 +293,7 @@ def create_first_operator(body: SetupBody, request: Request, response: Response,
     check_same_site(request, deps)
     operator = setup.set_up(deps.control, deps.operators.passwords, body.token, body.name, body.password)
     signed_in = sign_in(deps, request, operator.id, body.password)
-    set_cookie(response, deps, signed_in)
+    begin_session(request, response, deps, signed_in)
     return me(signed_in.session)
 
 
@@ -287,7 +301,7 @@ def create_first_operator(body: SetupBody, request: Request, response: Response,
 def create_session(body: SignInBody, request: Request, response: Response, deps: Deps) -> Me:
     """Answers with the session's CSRF token and sets the session cookie."""
     signed_in = sign_in(deps, request, body.name, body.password, body.code)
-    set_cookie(response, deps, signed_in)
+    begin_session(request, response, deps, signed_in)
     return me(signed_in.session)
 
 

@@ -23,13 +23,13 @@ from watchfloor.portal.auth import (
     CrossSite,
     Viewer,
     address_of,
+    begin_session,
     check_same_site,
     clear_cookie,
     cookie_name,
     label_of,
     permit,
     read_form,
-    set_cookie,
     sign_in,
     throttling,
 )
@@ -118,7 +118,7 @@ async def do_setup(request: Request, deps: Deps) -> Response:
         except (InputError, Denied) as error:
             return _setup_form(token, name[:200], _sentence(error), status_of(error)[0])
         response = RedirectResponse("/", 303)
-        set_cookie(response, deps, signed_in)
+        begin_session(request, response, deps, signed_in)
         return response
 
     return await run_in_threadpool(act)
@@ -181,7 +181,7 @@ def finish_sign_on(request: Request, deps: Deps) -> Response:
         response: Response = _sign_in_form(deps, "/", "", _sentence(error), status_of(error)[0])
     else:
         response = RedirectResponse(target, 303)
-        set_cookie(response, deps, signed_in)
+        begin_session(request, response, deps, signed_in)
     response.delete_cookie(_flow_cookie(deps), path="/", secure=deps.is_https, httponly=True, samesite="lax")
     return response
 
@@ -229,7 +229,7 @@ async def do_sign_in(request: Request, deps: Deps) -> Response:
         except WatchfloorError as error:
             return _sign_in_form(deps, target, name, _sentence(error), status_of(error)[0])
         response = RedirectResponse(target, 303)
-        set_cookie(response, deps, signed_in)
+        begin_session(request, response, deps, signed_in)
         return response
 
     return await run_in_threadpool(act)

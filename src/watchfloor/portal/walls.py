@@ -18,7 +18,7 @@ from watchfloor.portal.problems import too_large, unforeseen
 _PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+_API_POLICY: Final = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -89,4 +89,4 @@ class Walls:
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
         if self._is_https:
-            headers.setdefault("Strict-Transport-Security", f"max-age={_YEAR}")
+            headers.setdefault("Strict-Transport-Security", f"max-age={_YEAR}; includeSubDomains")
