@@ -1,10 +1,11 @@
-"""Writes the reference pages that are derived from code and content: settings, tables, functions, templates, policies.
+"""Writes the pages derived from code and content: settings, tables, functions, templates, policies, requirements.
 
 ``make docs`` runs it; ``tests/test_docs.py`` fails when a page differs from what this would write.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -135,6 +136,32 @@ def functions_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+ASVS = "https://github.com/OWASP/ASVS/tree/v5.0.0/5.0/en"
+
+
+def asvs_page() -> str:
+    """Requirements of OWASP ASVS 5.0, how they are met, and the tests that say so."""
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    try:
+        groups, marked = import_module("asvs").GROUPS, import_module("marks").marked("asvs")
+    finally:
+        sys.path.pop(0)
+    lines = [
+        "# Security requirements and their tests",
+        "",
+        f"Requirements of OWASP's [Application Security Verification Standard 5.0]({ASVS}) about identity,",
+        "sessions, tokens, authorization and logs: what Watchfloor does for each, and the tests that fail when it does",
+        "not. Written from `tests/asvs.py` and the tests' marks. What is not listed was not assessed.",
+    ]
+    for name, requirements in groups.items():
+        lines += ["", f"## {name}", "", "| ASVS | what we do | tests |", "|---|---|---|"]
+        for each in requirements:
+            what = each.what + (f" **Missing:** {each.gap}" if each.gap else "")
+            tests = "<br>".join(f"`{test}`" for test in marked.get(each.id, ()))
+            lines.append(f"| {each.id} | {_cell(what)} | {tests} |")
+    return "\n".join(lines) + "\n"
+
+
 SIGNS = ("and", "or", "not", "==", "!=", "<", "<=", ">", ">=", "in", "!in", "in~", "!in~", "between", "!between",
          "has_any", "has_all", "[ ]", ".")  # fmt: skip
 
@@ -223,6 +250,7 @@ def hunting_page() -> str:
 
 
 PAGES = {
+    "asvs.md": asvs_page,
     "settings.md": settings_page,
     "tables.md": tables_page,
     "kql-functions.md": functions_page,

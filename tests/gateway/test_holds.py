@@ -167,6 +167,7 @@ async def test_an_approval_taken_back_between_two_attempts_lets_nothing_out(worl
     assert world.tools.journal == []
 
 
+@pytest.mark.asvs("2.3.4")
 @pytest.mark.claim("hold-once")
 async def test_of_many_attempts_at_once_one_goes_out(world: World) -> None:
     held = await hold(world)

@@ -174,6 +174,7 @@ def test_an_agent_that_asks_too_often_is_limited_until_the_first_question_is_an_
     assert mine.limited_until("agent", "user", NOW + timedelta(hours=1)) is None
 
 
+@pytest.mark.asvs("4.1.3")
 @pytest.mark.parametrize(
     ("peer", "forwarded", "trusted", "expected"),
     [

@@ -141,6 +141,7 @@ FORGERIES: dict[str, Any] = {
 }
 
 
+@pytest.mark.asvs("9.1.1", "9.1.2", "9.1.3", "9.2.1", "9.2.2", "9.2.3", "9.2.4", "10.3.1")
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_forged_or_foreign_token_is_refused(name: str) -> None:
     with pytest.raises(TokenError):
@@ -183,6 +184,7 @@ def test_a_chain_of_actors_that_is_none_is_refused(before: Any) -> None:
         verifier().verify(sign(claims(act={"sub": "agent:billing", "act": before})), "mail", time.time())
 
 
+@pytest.mark.asvs("9.2.1", "9.2.3")
 def test_a_token_that_was_accepted_before_still_expires_and_still_has_one_audience() -> None:
     made, token = verifier(), sign(claims())
     assert isinstance(made.verify(token, "mail", time.time()), Token)
@@ -201,6 +203,7 @@ def test_a_withdrawn_key_ends_the_tokens_that_it_signed() -> None:
         made.verify(token, "mail", time.time())
 
 
+@pytest.mark.asvs("9.1.2")
 def test_a_key_that_is_too_small_or_of_another_kind_is_not_used() -> None:
     made = TokenVerifier(ISSUER, BASE)
     made.use_keys(
@@ -216,6 +219,7 @@ def test_a_key_that_is_too_small_or_of_another_kind_is_not_used() -> None:
             made.verify(sign(claims(), SMALL if kid == "small" else KEY, kid=kid), "mail", time.time())
 
 
+@pytest.mark.asvs("9.1.1")
 @given(at=st.integers(0, 2000), bit=st.integers(0, 7))
 def test_no_bit_of_a_token_can_be_changed(at: int, bit: int) -> None:
     token = bytearray(_TOKEN)

@@ -62,6 +62,7 @@ def rows(log: SqliteLog) -> list[dict[str, Any]]:
     return [row for batch in log.read(DEFAULT_PART, Seq(0), 1000) for row in batch.batch.to_pylist()]
 
 
+@pytest.mark.asvs("10.3.4")
 @pytest.mark.claim("access-sts")
 def test_a_second_factor_is_asked_for_where_a_policy_wants_one(logged: tuple[World, SqliteLog]) -> None:
     zava, log = logged
@@ -80,6 +81,7 @@ def test_a_second_factor_is_asked_for_where_a_policy_wants_one(logged: tuple[Wor
     assert row["SessionId"] == "session-griffin"
 
 
+@pytest.mark.asvs("10.3.4")
 @pytest.mark.claim("access-sts")
 def test_an_old_sign_in_is_renewed_where_a_policy_wants_a_fresh_one(zava: World) -> None:
     publish(zava, body(grantControls=None, sessionControls=HOUR))

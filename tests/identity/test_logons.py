@@ -125,6 +125,7 @@ def test_whoever_knocks_too_often_is_counted_instead_of_written_down(door: Door)
     assert door.rows()[-1]["MoreLikeIt"] == 25
 
 
+@pytest.mark.asvs("16.3.1")
 @pytest.mark.claim("sign-in-events")
 def test_sign_ins_and_their_end_become_rows_once_however_often_the_job_runs(door: Door) -> None:
     with pytest.raises(SignInFailed):

@@ -59,6 +59,7 @@ def test_names_are_not_case_sensitive(desk: Operators) -> None:
     assert sign_in(desk, " LIN ").session.operator.id == "lin"
 
 
+@pytest.mark.asvs("6.3.8")
 @pytest.mark.parametrize(
     ("name", "password"),
     [
@@ -95,6 +96,7 @@ def test_an_operator_without_a_password_cannot_sign_in(world: World, desk: Opera
             sign_in(desk, "robot", password)
 
 
+@pytest.mark.asvs("6.3.8")
 def test_an_unknown_name_takes_as_long_as_a_wrong_password(world: World) -> None:
     passwords = Passwords()
     with world.store.tx("setup") as tx:
@@ -116,6 +118,7 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(world: World) -> None
     assert 0.5 < statistics.median(unknown) / statistics.median(known) < 2
 
 
+@pytest.mark.asvs("6.3.1")
 def test_wrong_passwords_are_slowed_down_for_that_address_and_account(world: World, desk: Operators) -> None:
     for _ in range(5):
         with pytest.raises(SignInFailed):
@@ -130,6 +133,7 @@ def test_wrong_passwords_are_slowed_down_for_that_address_and_account(world: Wor
     assert sign_in(desk).token
 
 
+@pytest.mark.asvs("6.3.1")
 def test_guessing_many_accounts_from_one_address_is_slowed_down(desk: Operators) -> None:
     for number in range(30):
         with pytest.raises(SignInFailed):
@@ -147,6 +151,7 @@ def test_a_good_sign_in_forgets_the_failures_before_it(desk: Operators) -> None:
         assert sign_in(desk).token
 
 
+@pytest.mark.asvs("6.3.1")
 def test_a_flood_of_sign_ins_waits_in_line_and_then_is_turned_away() -> None:
     passwords = Passwords(concurrent=1, wait_seconds=0.05, memory_kib=64)
     passwords._pool.acquire()  # somebody is being checked
@@ -210,6 +215,7 @@ def test_a_stored_hash_that_is_none_matches_nothing(passwords: Passwords) -> Non
 # -- sessions -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("7.3.1")
 def test_a_session_ends_after_half_an_hour_without_use_and_lives_on_with_it(world: World, desk: Operators) -> None:
     idle, used = sign_in(desk).token, sign_in(desk).token
     for _ in range(2):
@@ -220,6 +226,7 @@ def test_a_session_ends_after_half_an_hour_without_use_and_lives_on_with_it(worl
     assert desk.find_session(used)
 
 
+@pytest.mark.asvs("7.3.2")
 def test_a_session_ends_after_twelve_hours_even_in_use(world: World, desk: Operators) -> None:
     token = sign_in(desk).token
     for _ in range(47):
@@ -255,6 +262,7 @@ def test_signing_out_ends_this_session_only(desk: Operators) -> None:
     desk.sign_out(one.session)  # twice does no harm
 
 
+@pytest.mark.asvs("7.2.3")
 def test_every_sign_in_gives_fresh_secrets(desk: Operators) -> None:
     one, two = sign_in(desk), sign_in(desk)
     assert len({one.token, two.token, one.session.csrf_token, two.session.csrf_token}) == 4
@@ -269,11 +277,13 @@ def test_a_csrf_token_fits_its_own_session_only(desk: Operators) -> None:
     assert not one.csrf_matches("ü")
 
 
+@pytest.mark.asvs("7.2.1")
 @pytest.mark.parametrize("token", ["", "wfs_", "x" * 10_000, "wfs_ü"])
 def test_made_up_tokens_are_nobodys(desk: Operators, token: str) -> None:
     assert desk.find_session(token) is None
 
 
+@pytest.mark.asvs("16.2.5")
 def test_neither_tokens_nor_passwords_are_stored_or_logged(world: World, desk: Operators) -> None:
     signed_in = sign_in(desk)
     with world.store.tx("root") as tx:
@@ -288,6 +298,7 @@ def test_neither_tokens_nor_passwords_are_stored_or_logged(world: World, desk: O
         assert secret not in text
 
 
+@pytest.mark.asvs("7.4.2", "8.3.2")
 @pytest.mark.parametrize("how", ["disable", "roles", "password", "end"])
 def test_what_an_operator_may_no_longer_do_ends_with_their_sessions(
     world: World, desk: Operators, passwords: Passwords, how: str
@@ -334,6 +345,7 @@ def test_expired_sessions_are_forgotten_at_the_next_sign_in(world: World, desk: 
 # -- API tokens ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("7.2.2")
 def test_an_api_token_works_until_it_expires_and_needs_no_csrf_token(world: World, desk: Operators) -> None:
     with world.store.tx("root") as tx:
         issued = operators.issue_api_token(tx, "lin", "nightly export", timedelta(days=30))

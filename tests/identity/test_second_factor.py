@@ -57,6 +57,7 @@ def challenge(desk: Operators, name: str = "root", address: str = HERE) -> str:
     return caught.value.challenge
 
 
+@pytest.mark.asvs("6.3.2")
 def test_an_administrator_without_a_second_factor_is_told_to_add_one_and_an_analyst_is_not(
     world: World, desk: Operators
 ) -> None:
@@ -96,6 +97,7 @@ def test_password_and_code_sign_in_and_each_alone_does_not(world: World, desk: O
         desk.sign_in("root", PASSWORD, HERE, code="123456")
 
 
+@pytest.mark.asvs("6.5.1")
 def test_a_code_counts_once_and_older_ones_not_at_all(world: World, desk: Operators) -> None:
     phone, _ = enrol(world)
     before, code = phone.code(-30), phone.code()
@@ -122,6 +124,7 @@ def test_what_is_no_code_is_a_wrong_one(world: World, desk: Operators, code: str
         desk.sign_in("root", PASSWORD, HERE, code=code)
 
 
+@pytest.mark.asvs("6.5.1")
 def test_each_recovery_code_signs_in_once(world: World, desk: Operators) -> None:
     _, codes = enrol(world)
     assert len(set(codes)) == 10
@@ -131,6 +134,7 @@ def test_each_recovery_code_signs_in_once(world: World, desk: Operators) -> None
     assert desk.sign_in("root", PASSWORD, HERE, code=codes[4]).token
 
 
+@pytest.mark.asvs("6.3.1")
 def test_guessing_codes_is_slowed_down_like_guessing_passwords(world: World, desk: Operators) -> None:
     phone, _ = enrol(world)
     for _ in range(5):
@@ -142,6 +146,7 @@ def test_guessing_codes_is_slowed_down_like_guessing_passwords(world: World, des
     assert [entry["detail"]["reason"] for entry in failed] == ["wrong_code"] * 5
 
 
+@pytest.mark.asvs("6.5.1")
 def test_a_challenge_is_for_one_account_one_address_one_password_and_five_minutes(
     world: World, desk: Operators
 ) -> None:
@@ -168,6 +173,7 @@ def test_a_challenge_is_for_one_account_one_address_one_password_and_five_minute
         desk.answer_challenge(caught.value.challenge, phone.code(), HERE)
 
 
+@pytest.mark.asvs("16.2.5")
 def test_neither_key_nor_codes_stand_in_the_audit_log(world: World, desk: Operators) -> None:
     with world.store.tx("root") as tx:
         key = second_factor.begin(tx, world.vault, "root").key

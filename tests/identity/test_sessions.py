@@ -90,6 +90,7 @@ def test_a_later_revoke_does_not_lift_what_an_earlier_one_demanded(zava: World) 
     assert facts.must_reset_password and facts.risk is RiskLevel.HIGH
 
 
+@pytest.mark.asvs("7.4.2")
 def test_disabling_ends_every_session_for_good(zava: World) -> None:
     token = zava.idp.sign_in("griffin")
     with zava.store.tx("root") as tx:

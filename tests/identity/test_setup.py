@@ -31,6 +31,7 @@ def test_whoever_holds_the_token_becomes_owner_and_can_sign_in(world: World) -> 
     assert desk.sign_in("ada", PASSWORD, "10.0.0.1").token
 
 
+@pytest.mark.asvs("6.4.1")
 def test_the_token_works_once_and_afterwards_none_is_offered(world: World) -> None:
     token = offer(world)
     setup.set_up(world.store, PASSWORDS, token, "ada", PASSWORD)
@@ -61,6 +62,7 @@ def test_a_restart_replaces_the_token(world: World) -> None:
     assert setup.set_up(world.store, PASSWORDS, second, "ada", PASSWORD)
 
 
+@pytest.mark.asvs("6.4.1")
 def test_the_token_ends_after_a_day(world: World) -> None:
     token = offer(world)
     world.clock.pass_seconds(24 * 3600)
@@ -84,6 +86,7 @@ def test_the_local_admin_does_not_count_as_set_up(world: World) -> None:
     assert setup.set_up(world.store, PASSWORDS, offer(world), "ada", PASSWORD)
 
 
+@pytest.mark.asvs("6.4.1")
 def test_the_token_is_stored_as_a_hash_only(world: World) -> None:
     token = offer(world)
     world.store.close()

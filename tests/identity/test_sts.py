@@ -90,6 +90,7 @@ def test_every_token_has_an_id_of_its_own(zava: World) -> None:
     assert len(ids) == 5
 
 
+@pytest.mark.asvs("7.6.1")
 def test_a_token_never_outlives_the_one_it_was_made_from(zava: World) -> None:
     now = int(zava.clock.at.timestamp())
     issued = zava.service.issue(zava.request(subject_token=zava.idp.sign_in("griffin", exp=now + 90)))
@@ -97,6 +98,7 @@ def test_a_token_never_outlives_the_one_it_was_made_from(zava: World) -> None:
     assert zava.claims_of(issued.access_token)["exp"] == now + 90
 
 
+@pytest.mark.asvs("9.2.1")
 @pytest.mark.parametrize(("setting", "lifetime"), [(60, 60), (6000, 600)])
 def test_a_token_lives_as_long_as_is_set_and_ten_minutes_at_most(zava: World, setting: int, lifetime: int) -> None:
     assert zava.token_service(token_seconds=setting).issue(zava.request()).expires_in == lifetime
@@ -134,6 +136,7 @@ def test_a_subject_token_may_be_exchanged_again_while_it_lives(zava: World) -> N
 _APP, _USER, _MAKER = CredentialOwner.APP.value, CredentialOwner.USER.value, CredentialOwner.MAKER.value
 
 
+@pytest.mark.asvs("8.3.3")
 @pytest.mark.parametrize(
     ("owners", "with_user", "without"),
     [
@@ -169,6 +172,7 @@ def test_mode_follows_from_the_bindings_and_from_whether_a_user_is_there(
         assert (error.error, error.reason) == ("unauthorized_client", "user_required")
 
 
+@pytest.mark.asvs("10.3.2")
 def test_scope_is_what_the_bindings_give_and_can_only_be_narrowed(zava: World) -> None:
     assert zava.service.issue(zava.request()).scope == "read write"
     assert zava.service.issue(zava.request(scope="read")).scope == "read"
@@ -181,6 +185,7 @@ def test_scope_is_what_the_bindings_give_and_can_only_be_narrowed(zava: World) -
 # -- which tool server --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("9.2.4")
 @pytest.mark.parametrize(
     "resource",
     [
@@ -212,6 +217,7 @@ def test_an_agents_own_token_is_for_the_gateway_and_says_nothing_of_credentials(
         assert refused(zava, resource=resource).reason == reason
 
 
+@pytest.mark.asvs("10.4.11")
 def test_an_agent_that_may_use_nothing_gets_no_token_of_its_own(zava: World) -> None:
     declared = company()
     declared["agents"][0]["tools"] = []
@@ -223,6 +229,7 @@ def test_a_missing_resource_is_named(zava: World) -> None:
     assert "resource is missing" in refused(zava, resource="").description
 
 
+@pytest.mark.asvs("9.2.4")
 def test_a_server_without_a_binding_is_an_invalid_target(zava: World) -> None:
     declared = company()
     del declared["agents"][0]["tools"][3]
@@ -266,6 +273,7 @@ def test_an_agent_of_medium_risk_still_gets_one(zava: World) -> None:
     assert zava.service.issue(zava.request()).access_token
 
 
+@pytest.mark.asvs("10.4.10")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -284,6 +292,7 @@ def test_a_wrong_id_or_secret_is_refused_alike(zava: World, changes: dict[str, A
     assert error.description == "The agent's id or secret is wrong."
 
 
+@pytest.mark.asvs("10.4.10")
 def test_one_agents_secret_is_not_anothers(world: World) -> None:
     declared = company()
     declared["agents"].append({"id": "twin", "name": "Twin", "secret": {"value": "twin-" + SECRET}})
@@ -309,6 +318,7 @@ def test_a_new_secret_takes_the_place_of_the_old_one(zava: World) -> None:
     assert zava.service.issue(zava.request(client_secrets=("another-" + SECRET,))).access_token
 
 
+@pytest.mark.asvs("6.3.1")
 def test_guessing_secrets_is_slowed_down_for_that_address_only(zava: World) -> None:
     for _ in range(10):
         assert refused(zava, client_secrets=("wrong",)).error == "invalid_client"
@@ -329,6 +339,7 @@ def test_guessing_ids_is_slowed_down_too(zava: World) -> None:
 # -- which user ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("8.3.3")
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -353,6 +364,7 @@ def test_a_user_of_medium_risk_is_welcome(zava: World) -> None:
     assert zava.service.issue(zava.request()).access_token
 
 
+@pytest.mark.asvs("7.6.1")
 def test_a_sign_in_from_before_a_revoke_is_refused_and_a_later_one_is_not(zava: World) -> None:
     before = zava.idp.sign_in("griffin")
     zava.clock.pass_seconds(30)
@@ -459,6 +471,7 @@ def test_refusals_cannot_flood_the_audit_log(zava: World) -> None:
     assert len(zava.audit("token:refuse")) == PER_MINUTE
 
 
+@pytest.mark.asvs("16.2.5")
 def test_nothing_that_was_sent_as_an_id_or_secret_stands_in_the_audit_log(zava: World) -> None:
     refused(zava, client_id="My Secret Passphrase", client_secrets=("s3cr3t-value",))
     zava.service.issue(zava.request())

@@ -119,6 +119,7 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
+@pytest.mark.asvs("9.1.1", "9.1.2", "9.1.3", "9.2.1", "9.2.2", "9.2.3")
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
 def test_a_forged_or_unfit_token_is_refused_and_says_no_more_than_that(zava: World, forge: Forge) -> None:
     with pytest.raises(TokenRefused) as caught:
@@ -155,12 +156,14 @@ def test_without_a_kid_several_keys_are_ambiguous(zava: World) -> None:
     assert zava.service.issue(zava.request()).access_token
 
 
+@pytest.mark.asvs("9.2.2")
 def test_a_gateway_token_is_not_taken_back_as_a_subject(zava: World) -> None:
     token = zava.service.issue(zava.request()).access_token
     with pytest.raises(TokenRefused, match="not handed to this agent"):
         zava.service.issue(zava.request(subject_token=token))
 
 
+@pytest.mark.asvs("6.8.1", "10.3.3")
 def test_a_token_of_one_identity_provider_does_not_speak_for_a_user_of_another(zava: World) -> None:
     other = IdentityProvider(zava.clock, issuer="https://other.example", published=[rsa_key("other")])
     declared = {
@@ -227,6 +230,7 @@ def test_made_up_kids_do_not_make_us_ask_the_provider_again_and_again(zava: Worl
     assert zava.idp.fetched == 2
 
 
+@pytest.mark.asvs("16.5.2")
 def test_a_provider_that_is_down_stops_nobody_until_its_keys_are_too_old(zava: World) -> None:
     zava.service.issue(zava.request())
     zava.idp.is_down = True
@@ -270,6 +274,7 @@ def test_a_broken_key_set_counts_as_no_answer(zava: World, body: bytes) -> None:
     assert caught.value.status == 503
 
 
+@pytest.mark.asvs("9.1.3")
 def test_two_keys_under_one_kid_are_refused_altogether() -> None:
     keys = [{**rsa_key(name).as_dict(private=False), "kid": "same"} for name in ("one", "two")]
     with pytest.raises(ValueError, match="share the kid"):

@@ -37,6 +37,7 @@ def enrol(house: House, browser: TestClient) -> tuple[str, list[str]]:
     return key, done.json()["recovery_codes"]
 
 
+@pytest.mark.asvs("6.3.2")
 def test_with_a_second_factor_the_password_alone_opens_nothing(house: House) -> None:
     browser = house.browser()
     key, _ = enrol(house, browser)
@@ -51,6 +52,7 @@ def test_with_a_second_factor_the_password_alone_opens_nothing(house: House) -> 
     assert browser.get("/api/account").json()["has_second_factor"] is True
 
 
+@pytest.mark.asvs("7.4.3")
 def test_adding_one_ends_the_sessions_that_began_without_it(house: House) -> None:
     thief, browser = house.browser(), house.browser()
     enrol(house, browser)
@@ -58,6 +60,7 @@ def test_adding_one_ends_the_sessions_that_began_without_it(house: House) -> Non
     assert browser.get("/api/me").status_code == 200
 
 
+@pytest.mark.asvs("6.3.2")
 def test_administrators_get_nowhere_before_they_have_one(house: House) -> None:
     house.deps.operators.admins_need_second_factor = True
     browser = house.browser()
@@ -96,6 +99,7 @@ def test_the_pages_lead_through_it_without_script(house: House) -> None:
     assert "9 recovery codes left" in browser.get("/account").text
 
 
+@pytest.mark.asvs("7.5.1")
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -114,6 +118,7 @@ def test_what_a_thief_at_the_desk_would_do_asks_for_the_password_and_is_slowed_d
     assert send(browser, method, path, body).status_code == 429
 
 
+@pytest.mark.asvs("6.3.1")
 def test_guessing_the_first_code_is_slowed_down_too(house: House) -> None:
     browser = house.browser()
     send(browser, "POST", "/api/account/second-factor", {"password": PASSWORD})
@@ -121,6 +126,7 @@ def test_guessing_the_first_code_is_slowed_down_too(house: House) -> None:
     assert [a.status_code for a in answers] == [401] * 5 + [503]
 
 
+@pytest.mark.asvs("7.4.3")
 def test_a_new_password_ends_every_other_session(house: House) -> None:
     other, browser = house.browser(), house.browser()
     body = {"current": PASSWORD, "new": "another long password"}
@@ -130,6 +136,7 @@ def test_a_new_password_ends_every_other_session(house: House) -> None:
     assert house.stranger().post("/api/session", json={"name": "bruno", "password": PASSWORD}).status_code == 401
 
 
+@pytest.mark.asvs("7.5.2", "8.2.2")
 def test_sessions_are_listed_and_ended_one_by_one_and_never_somebody_elses(house: House) -> None:
     first, second, other = house.browser(), house.browser(), house.browser(Role.SOC_ANALYST, "lin")
     sessions = second.get("/api/account").json()["sessions"]
@@ -142,6 +149,7 @@ def test_sessions_are_listed_and_ended_one_by_one_and_never_somebody_elses(house
     assert (first.get("/api/me").status_code, second.get("/api/me").status_code) == (401, 200)
 
 
+@pytest.mark.asvs("6.4.4")
 def test_an_owner_helps_whose_phone_is_lost_and_nobody_else_does(house: House) -> None:
     lin = house.browser(Role.SOC_OPERATOR, "lin")
     enrol(house, lin)
@@ -153,6 +161,7 @@ def test_an_owner_helps_whose_phone_is_lost_and_nobody_else_does(house: House) -
     assert house.client(Role.OWNER).post("/api/operators/lin/remove-second-factor").status_code == 404
 
 
+@pytest.mark.asvs("7.4.5")
 def test_an_owner_ends_every_session_of_an_operator(house: House) -> None:
     lin = house.browser(Role.SOC_OPERATOR, "lin")
     assert house.client(Role.OWNER).post("/api/operators/lin/end-sessions").status_code == 204

@@ -65,6 +65,7 @@ def test_every_export_is_in_the_audit_log_before_it_leaves(attacked: House) -> N
     assert (entry.detail["format"], entry.detail["since"]) == ("jsonl", NOON.isoformat())
 
 
+@pytest.mark.asvs("8.2.3")
 def test_contents_leave_only_for_who_may_read_them(attacked: House) -> None:
     refused = attacked.client(Role.SOC_ANALYST).get("/api/exports/AgentContent")
     assert refused.status_code == 404

@@ -168,6 +168,7 @@ def test_more_queries_than_can_wait_are_sent_away_for_a_while(house: House, monk
 # -- life of a run ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("8.2.2")
 def test_a_run_can_be_watched_and_cancelled_by_who_began_it_alone(house: House, slow: str) -> None:
     client, other = house.client(Role.SOC_OPERATOR), house.client(Role.OWNER)
     assert [r["id"] for r in client.get("/api/hunting/runs").json()["items"]] == [slow]
@@ -248,6 +249,7 @@ def test_results_are_forgotten_oldest_first_past_the_limit(house: House, monkeyp
 # -- who sees what ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("8.2.3")
 def test_contents_are_hunted_in_only_by_who_may_read_contents(attacked: House) -> None:
     query = "AgentContent | count"
     assert _run(attacked, query, Role.SOC_OPERATOR).status_code == 200

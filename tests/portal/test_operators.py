@@ -29,6 +29,7 @@ def test_nobody_but_an_owner_makes_or_changes_operators(house: House, role: Role
     assert client.get("/api/me").json()["roles"] == [role.value]
 
 
+@pytest.mark.asvs("15.3.3")
 def test_a_name_that_is_none_or_a_member_nobody_asked_for_is_refused(house: House) -> None:
     owner = house.client(Role.OWNER)
     assert owner.post("/api/operators", json={**NEW, "id": "../x"}).status_code == 422

@@ -79,6 +79,7 @@ def test_signing_in_leads_back_to_the_page_that_was_asked_for(house: House) -> N
     assert (done.status_code, done.headers["location"]) == (303, "/agents?x=1")
 
 
+@pytest.mark.asvs("3.7.2")
 @pytest.mark.parametrize(
     "target",
     [
@@ -197,6 +198,7 @@ def test_every_page_can_be_used_without_seeing_it_and_runs_nothing(attacked: Hou
         assert form["method"] == "post"
 
 
+@pytest.mark.asvs("3.2.2")
 def test_what_outsiders_name_things_is_shown_and_never_run(house: House) -> None:
     evil = "<img src=x onerror=alert(1)>\"'&"
     house.call("mail", evil, {}, user="griffin", address=evil)
@@ -209,6 +211,7 @@ def test_what_outsiders_name_things_is_shown_and_never_run(house: House) -> None
     assert "&lt;img src=x" in client.get(f"/incidents/{incident['id']}").text
 
 
+@pytest.mark.asvs("1.2.1")
 @pytest.mark.parametrize(
     ("made", "text"),
     [

@@ -98,6 +98,7 @@ def test_an_administrator_of_the_provider_needs_no_second_factor_here(house: Hou
     assert local.get("/api/operators").json()["code"] == "second_factor_missing"
 
 
+@pytest.mark.asvs("10.5.2")
 @pytest.mark.parametrize("name", ["stranger", "bruno", "local-admin", "op-owner", "", "../x"])
 def test_nobody_takes_over_an_account_that_was_not_meant_for_them(house: House, op: OpenIdProvider, name: str) -> None:
     expect(house)
@@ -148,6 +149,7 @@ def test_a_disabled_operator_does_not_come_in_this_way_either(house: House, op: 
 # -- what attackers change -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("7.6.2", "10.1.2", "10.2.1")
 def test_a_sign_in_ends_only_in_the_browser_that_began_it(house: House, op: OpenIdProvider) -> None:
     """Login CSRF: the attacker's answer, in the victim's browser."""
     expect(house)
@@ -159,6 +161,7 @@ def test_a_sign_in_ends_only_in_the_browser_that_began_it(house: House, op: Open
     assert attacker.get(f"{back.path}?{back.query}").status_code == 403  # and it is used up
 
 
+@pytest.mark.asvs("10.1.2")
 def test_an_answer_counts_once_and_for_ten_minutes(house: House, op: OpenIdProvider) -> None:
     expect(house)
     browser = house.stranger()
@@ -172,6 +175,7 @@ def test_an_answer_counts_once_and_for_ten_minutes(house: House, op: OpenIdProvi
     assert house.stranger().get(f"/signin/callback?{query}").status_code == 403
 
 
+@pytest.mark.asvs("10.5.1", "10.5.4")
 @pytest.mark.parametrize(
     "tamper",
     [
@@ -202,6 +206,7 @@ def test_an_id_token_that_is_not_for_this_sign_in_is_refused(
     assert go(house, op)[1].status_code == 303
 
 
+@pytest.mark.asvs("9.1.1")
 def test_an_id_token_of_another_key_is_refused(house: House, op: OpenIdProvider) -> None:
     expect(house)
     op.use_rogue_key()
@@ -209,6 +214,7 @@ def test_an_id_token_of_another_key_is_refused(house: House, op: OpenIdProvider)
     assert answer.status_code == 403 and me(browser) is None
 
 
+@pytest.mark.asvs("10.2.2")
 def test_a_mix_up_of_providers_is_noticed(house: House, op: OpenIdProvider) -> None:
     expect(house)
     op.metadata = {"authorization_response_iss_parameter_supported": True}
@@ -221,6 +227,7 @@ def test_a_mix_up_of_providers_is_noticed(house: House, op: OpenIdProvider) -> N
         assert answer.status_code == 403
 
 
+@pytest.mark.asvs("10.2.1", "10.5.3")
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -255,6 +262,7 @@ def test_what_the_provider_says_of_a_refusal_is_shown_as_text(house: House, op: 
     assert "<script>" not in answer.text and "&lt;script&gt;" in answer.text
 
 
+@pytest.mark.asvs("3.7.2")
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
@@ -263,6 +271,7 @@ def test_nobody_is_sent_elsewhere_afterwards(house: House, op: OpenIdProvider, t
     assert go(house, op, target=target)[1].headers["location"] == "/"
 
 
+@pytest.mark.asvs("7.2.4")
 def test_a_fresh_session_takes_the_place_of_whatever_cookie_was_there(house: House, op: OpenIdProvider) -> None:
     expect(house)
     browser = house.stranger()
@@ -279,6 +288,7 @@ def log_out(house: House, token: str) -> int:
     return house.stranger().post("/signin/backchannel-logout", data={"logout_token": token}).status_code
 
 
+@pytest.mark.asvs("7.6.1")
 def test_the_providers_logout_ends_its_sessions_here_and_no_others(house: House, op: OpenIdProvider) -> None:
     expect(house)
     first, _ = go(house, op)
@@ -291,6 +301,7 @@ def test_the_providers_logout_ends_its_sessions_here_and_no_others(house: House,
     assert (me(second), me(local)) == (None, "bruno")
 
 
+@pytest.mark.asvs("10.5.5")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -313,6 +324,7 @@ def test_a_logout_token_that_is_none_ends_nothing(house: House, op: OpenIdProvid
     assert me(browser) == "nora"
 
 
+@pytest.mark.asvs("9.2.2", "10.5.5")
 def test_a_logout_token_counts_once_and_an_id_token_is_none(house: House, op: OpenIdProvider) -> None:
     expect(house)
     token = op.logout_token()

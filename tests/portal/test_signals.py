@@ -123,6 +123,7 @@ REFUSED: dict[str, tuple[Forge, str]] = {
 }
 
 
+@pytest.mark.asvs("4.1.5", "8.4.1", "9.1.1", "9.1.2", "9.2.1", "9.2.2", "9.2.3")
 @pytest.mark.claim("signals-refused")
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_security_event_that_is_not_right_in_every_way_changes_nothing(quiet: Signals, name: str) -> None:
@@ -135,6 +136,7 @@ def test_a_security_event_that_is_not_right_in_every_way_changes_nothing(quiet: 
     assert quiet.outcomes() == []
 
 
+@pytest.mark.asvs("9.1.3")
 @pytest.mark.parametrize("header", [{"crit": ["b64"]}, {"jku": "https://m.example"}, {"jwk": {}}, {"x5u": "https://m"}])
 def test_nothing_in_a_header_chooses_the_key(quiet: Signals, header: dict[str, Any]) -> None:
     import base64
@@ -146,6 +148,7 @@ def test_nothing_in_a_header_chooses_the_key(quiet: Signals, header: dict[str, A
     assert (answer.status_code, answer.json()["err"]) == (400, "invalid_request")
 
 
+@pytest.mark.asvs("9.2.2")
 def test_a_security_event_is_no_token_of_a_user_and_opens_no_other_door(world: Signals) -> None:
     token = world.idp.event("session-revoked", aud="watchfloor", sub_id=GRIFFIN)
     form = {
@@ -160,6 +163,7 @@ def test_a_security_event_is_no_token_of_a_user_and_opens_no_other_door(world: S
     assert answer.status_code == 401
 
 
+@pytest.mark.asvs("4.1.5")
 def test_the_secret_that_both_sides_share_is_asked_for(world: Signals) -> None:
     token = world.idp.event("session-revoked")
     for secret in (None, "wrong"):
@@ -214,6 +218,7 @@ def test_a_session_that_its_provider_revokes_is_over_here_at_once(world: Signals
     assert "stolen" in json.dumps(audit)
 
 
+@pytest.mark.asvs("4.1.5")
 def test_an_event_that_is_sent_again_is_acknowledged_and_changes_nothing(world: Signals) -> None:
     token = world.idp.event("session-revoked")
     assert [world.push(token).status_code for _ in range(3)] == [202, 202, 202]
@@ -490,6 +495,7 @@ def test_terms_that_cannot_be_are_refused_with_their_place(quiet: Signals, chang
     assert (answer.status_code, answer.json()["where"]) == (422, where), answer.text
 
 
+@pytest.mark.asvs("16.2.5")
 def test_the_secret_is_sealed_and_shown_to_nobody(world: Signals) -> None:
     owner = world.house.client(Role.OWNER)
     with world.house.stores.control.read() as tx:
@@ -529,6 +535,7 @@ def test_a_registered_issuer_ends_everything_of_a_user(world: Signals, sub_id: d
     assert world.user("mona").epoch == 1
 
 
+@pytest.mark.asvs("8.4.1", "9.2.2")
 @pytest.mark.parametrize(
     "token",
     [
@@ -555,6 +562,7 @@ def test_global_revocation_takes_no_other_token(quiet: Signals, token: Forge) ->
     assert quiet.user().epoch == 1
 
 
+@pytest.mark.asvs("4.1.5")
 def test_a_token_for_global_revocation_counts_once(world: Signals) -> None:
     token = _jwt(world.idp)
     assert [_order(world, token).status_code, _order(world, token).status_code] == [204, 401]

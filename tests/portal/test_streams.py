@@ -229,6 +229,7 @@ def test_a_stream_is_made_read_changed_and_deleted(house: House) -> None:
     assert siem.send("GET", f"/ssf/streams?stream_id={stream_id}").status_code == 404
 
 
+@pytest.mark.asvs("13.2.4")
 @pytest.mark.claim("signals-receivers")
 @pytest.mark.parametrize(
     "url",
@@ -251,6 +252,7 @@ def test_events_are_pushed_only_where_an_operator_said(house: House, url: str) -
     assert siem.make(delivery={"method": PUSH, "endpoint_url": "https://siem.example/in"}).status_code == 201
 
 
+@pytest.mark.asvs("8.2.2")
 def test_one_receiver_sees_nothing_of_another(house: House) -> None:
     siem, other = party(house), party(house, "other")
     siem.make()
@@ -412,6 +414,7 @@ def test_an_event_that_nobody_takes_for_a_week_is_given_up(house: House, hook: H
     assert shown["waiting"] == 0
 
 
+@pytest.mark.asvs("15.3.2")
 def test_a_redirect_is_not_followed(house: House, hook: Hook) -> None:
     _pushed(house, hook)
     revoke(house)

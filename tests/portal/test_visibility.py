@@ -74,6 +74,7 @@ def house_permissions(house: House) -> set[Permission]:
     return {Permission(p) for p in me["permissions"]}
 
 
+@pytest.mark.asvs("8.2.3")
 @pytest.mark.claim("invariant-5")
 @pytest.mark.claim("story-it-serious-only")
 def test_no_route_shows_the_it_role_anything_of_low_medium_or_resolved_alerts(mixed: House) -> None:

@@ -44,6 +44,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.asvs("2.3.1")
 @pytest.mark.parametrize("state", AgentState)
 @pytest.mark.parametrize("verb", Verb)
 def test_every_state_and_verb_leads_where_the_product_says_or_is_refused(state: AgentState, verb: Verb) -> None:
@@ -98,6 +99,7 @@ def test_a_manifest_publishes_and_withdraws(current: AgentState | None, declared
     assert state_after_manifest(current, declared) is declared
 
 
+@pytest.mark.asvs("2.3.5")
 @given(st.lists(st.tuples(st.sampled_from(list(Verb)), st.sampled_from(["ada", "lin", "applier", "eve"])), max_size=30))
 def test_in_no_history_does_an_agent_leave_blocked_or_submitted_for_published_by_its_builders(
     history: list[tuple[Verb, str]],

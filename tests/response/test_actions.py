@@ -60,6 +60,7 @@ def test_an_action_without_a_reason_changes_nothing(house: House, action: str) -
     assert house.stores.control.read_projection(0) == before
 
 
+@pytest.mark.asvs("7.4.5", "15.4.2")
 @pytest.mark.claim("story-sessions-die-at-once")
 def test_a_revoke_is_with_the_workers_before_it_is_acknowledged_and_leaves_proof(house: House) -> None:
     before = house.stores.epoch.revision()
@@ -108,6 +109,7 @@ def test_a_blocked_tool_is_refused_until_it_is_unblocked(house: House) -> None:
     assert verdict.effect.value == "allow"
 
 
+@pytest.mark.asvs("2.3.2")
 def test_an_operator_who_revokes_too_many_is_stopped_and_others_go_on(house: House) -> None:
     limit = ACTIONS["revoke_user_sessions"].rate.count
     for _ in range(limit):

@@ -219,6 +219,7 @@ def test_confirming_twice_begins_one_response_and_names_it(house: House, provide
     assert confirm(house) != response_id  # a new one, once the first is over
 
 
+@pytest.mark.asvs("2.3.4")
 def test_two_servers_never_run_one_step_at_once(house: House, provider: Provider) -> None:
     response_id = confirm(house)
     second = outbox(house, provider)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from portal.house import House
 from response.provider import Provider
@@ -14,6 +17,7 @@ from watchfloor.model.facts import Kind
 from watchfloor.model.people import Role
 from watchfloor.response.guards import MOST_UNAPPROVED
 from watchfloor.storage import actions, people
+from watchfloor.storage.people import User
 
 pytestmark = pytest.mark.claim("response-guards")
 
@@ -78,6 +82,7 @@ def test_a_manifest_says_which_accounts_are_kept_for_emergencies(house: House) -
     assert ask(house, "/api/users/griffin/confirm-compromised").status_code == 403
 
 
+@pytest.mark.asvs("2.3.5")
 def test_nobody_confirms_their_own_account_and_a_colleague_may(house: House) -> None:
     answer = ask(house, "/api/users/griffin/confirm-compromised", Role.SOC_OPERATOR, "griffin")
     assert answer.status_code == 403
@@ -103,6 +108,7 @@ def test_the_last_administrator_is_refused_and_one_of_two_is_not(house: House) -
 # -- a second operator --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("2.3.5", "7.5.3")
 def test_an_account_that_everything_depends_on_needs_a_second_operator_and_an_ordinary_one_does_not(
     house: House, provider: Provider
 ) -> None:
@@ -144,6 +150,37 @@ def test_an_operator_s_account_needs_a_second_operator_and_loses_its_sessions_he
     assert token and house.client(Role.SOC_ANALYST, "griffin").get("/api/agents").status_code == 401
 
 
+STEP = st.tuples(st.sampled_from(["olga", "pavel", "rosa"]), st.sampled_from(["ask", "approve", "decline"]))
+_NUMBERS = itertools.count()
+
+
+@pytest.mark.asvs("2.3.5")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(STEP, max_size=7))
+def test_in_no_history_does_one_operator_alone_lock_out_an_account_that_everything_depends_on(
+    house: House, history: list[tuple[str, str]]
+) -> None:
+    user_id = f"vital-{next(_NUMBERS)}"
+    with house.stores.control.tx("test") as tx:
+        people.save_user(tx, User(user_id, "https://login.zava.example", user_id, tx.now, criticality=0))
+    house.clock.forward(minutes=11)  # whatever was asked for before does not count towards the rate
+    asked_by, approved_by, waiting = "", "", ""
+    for who, step in history:
+        if step == "ask":
+            answer = ask(house, f"/api/users/{user_id}/confirm-compromised", Role.SECURITY_ADMIN, who)
+            if answer.status_code == 200 and not approved_by:
+                asked_by, waiting = who, answer.json()["proof"]["response"]
+        elif waiting:
+            answer = ask(house, f"/api/responses/{waiting}/{step}", Role.SECURITY_ADMIN, who)
+            if step == "approve" and answer.status_code == 200:
+                approved_by = who
+            elif step == "decline" and answer.status_code == 200:
+                waiting = ""
+    assert untouched(house, user_id) is not bool(approved_by)
+    assert approved_by == "" or approved_by != asked_by
+
+
+@pytest.mark.asvs("2.3.5")
 def test_whoever_it_is_about_neither_approves_nor_declines_it(house: House) -> None:
     make_operator(house, "griffin", Role.SOC_OPERATOR)
     house._tokens.pop("griffin", None)
@@ -209,6 +246,7 @@ def test_roles_without_the_permission_confirm_nobody(house: House, role: Role) -
 # -- how many -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("2.3.2")
 def test_one_operator_locks_out_twenty_and_no_more_without_a_colleague(house: House, provider: Provider) -> None:
     with house.stores.control.tx("test") as tx:
         griffin = people.find_user(tx, "griffin")

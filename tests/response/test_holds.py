@@ -76,6 +76,7 @@ def test_an_answer_reaches_the_gateways_with_the_payload_that_it_is_for(
     assert (again.status_code, "op-soc-operator" in again.json()["detail"]) == (409, True)
 
 
+@pytest.mark.asvs("2.3.5")
 def test_nobody_answers_the_call_that_was_made_for_them(house: House) -> None:
     pay(house, user="griffin")
     house.work()
@@ -198,6 +199,7 @@ def test_an_approval_that_was_used_says_by_which_call_and_cannot_be_taken_back(h
     assert client.post(f"/api/holds/{hold.id}/revoke", json={}).status_code == 409
 
 
+@pytest.mark.asvs("2.3.4")
 def test_an_approval_is_taken_back_before_it_is_used_and_never_after_its_use_was_taken(
     house: House, tmp_path: Path
 ) -> None:
@@ -282,6 +284,7 @@ def alerts(house: House) -> list[tuple[str, str, str]]:
 # -- who may answer -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asvs("2.3.5")
 @pytest.mark.claim("hold-own")
 @pytest.mark.parametrize("who", ["ada", "mona"])
 def test_nobody_answers_a_call_of_an_agent_that_they_made_or_own(house: House, who: str) -> None:
@@ -396,6 +399,7 @@ def test_what_cannot_be_delegated_is_refused_with_a_reason(house: House, to: dic
     assert answer.status_code in (400, 404, 422) and answer.json()["detail"]
 
 
+@pytest.mark.asvs("8.2.2")
 def test_makers_see_the_holds_of_their_agents_without_what_is_in_them_and_nobody_elses(house: House) -> None:
     pay(house)
     house.work()

@@ -132,6 +132,7 @@ def story(tmp_path: Path) -> Iterator[AtCanaille]:
         mail.stop()
 
 
+@pytest.mark.asvs("7.1.3")
 @pytest.mark.claim("idp-connectors")
 def test_a_compromised_user_is_out_and_the_gateway_makes_up_for_what_scim_cannot_do(story: AtCanaille) -> None:
     company, connector, griffin = story.company, story.connector(), Account(story.issuer, "griffin")

@@ -101,6 +101,7 @@ def story(tmp_path: Path) -> Iterator[AtLemonldap]:
             company.close()
 
 
+@pytest.mark.asvs("7.1.3", "7.6.1")
 @pytest.mark.claim("idp-connectors")
 def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(story: AtLemonldap) -> None:
     company, connector = story.company, story.connector()

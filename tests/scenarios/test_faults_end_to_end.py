@@ -26,6 +26,7 @@ def _reached(company: Company) -> list[str]:
     return [call["key"] for call in company.calls_at_the_tool()]
 
 
+@pytest.mark.asvs("16.5.3")
 @pytest.mark.claim("invariant-2")
 def test_with_a_full_disk_no_call_goes_out_and_with_room_again_it_does(tmp_path: Path) -> None:
     with running(tmp_path) as company:

@@ -90,6 +90,7 @@ async def _race(company: Company, session: aiohttp.ClientSession, user: str) -> 
     return race
 
 
+@pytest.mark.asvs("8.3.2", "15.4.2")
 @pytest.mark.claim("invariant-4")
 @pytest.mark.claim("story-sessions-die-at-once")
 async def test_no_call_that_starts_after_the_acknowledged_revoke_is_allowed_in_100_races(tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ def report(what: str, lasted: list[float]) -> None:
     )
 
 
+@pytest.mark.asvs("8.3.2")
 async def test_a_revoke_ends_at_once_here_and_within_a_second_on_another_host(tmp_path: Path) -> None:
     with throw_away_database() as database, company_on(database, tmp_path, 20) as company:
         with second_host(company, database) as host:
@@ -213,6 +214,7 @@ async def test_a_host_whose_clock_is_two_minutes_behind_takes_no_token_of_what_i
             assert "not valid yet" in why.text + why.headers.get("www-authenticate", "")
 
 
+@pytest.mark.asvs("16.5.3")
 async def test_a_host_that_hears_nothing_refuses_when_its_lease_ends_and_knows_all_when_it_hears_again(
     tmp_path: Path,
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_hash_is_the_same_before_and_after_the_detail_was_stored(detail: Any) 
     assert audit.canonical(json.loads(json.dumps(plain))) == audit.canonical(plain)
 
 
+@pytest.mark.asvs("16.4.2")
 @given(logs(), st.sampled_from(["at", "actor", "action", "subject", "detail", "prev_hash", "hash"]), JSON)
 def test_an_edited_entry_is_named(log: tuple[list[Row], list[Checkpoint], int], column: str, value: Any) -> None:
     rows, checkpoints, n = log
@@ -120,6 +121,7 @@ def test_a_log_written_anew_from_some_entry_on_is_named(log: tuple[list[Row], li
     assert names(verify(forged, checkpoints), n + 1)
 
 
+@pytest.mark.asvs("16.4.2")
 @given(logs())
 def test_a_log_written_anew_and_signed_with_another_key_is_named(log: tuple[list[Row], list[Checkpoint], int]) -> None:
     rows, _, n = log
@@ -129,6 +131,7 @@ def test_a_log_written_anew_and_signed_with_another_key_is_named(log: tuple[list
     assert report.vouched == 0
 
 
+@pytest.mark.asvs("16.4.2")
 @given(logs(at_least=2))
 def test_a_deleted_entry_is_named(log: tuple[list[Row], list[Checkpoint], int]) -> None:
     rows, checkpoints, n = log
@@ -138,6 +141,7 @@ def test_a_deleted_entry_is_named(log: tuple[list[Row], list[Checkpoint], int]) 
     assert not verify(rechain(kept), checkpoints).is_intact
 
 
+@pytest.mark.asvs("16.4.2")
 @given(logs())
 def test_a_log_that_was_cut_off_is_named(log: tuple[list[Row], list[Checkpoint], int]) -> None:
     rows, checkpoints, n = log
@@ -147,6 +151,7 @@ def test_a_log_that_was_cut_off_is_named(log: tuple[list[Row], list[Checkpoint],
     ]
 
 
+@pytest.mark.asvs("16.4.2")
 @given(logs(at_least=2), st.integers(0, 11))
 def test_entries_that_changed_places_are_named(log: tuple[list[Row], list[Checkpoint], int], other: int) -> None:
     rows, checkpoints, n = log
@@ -168,6 +173,7 @@ def test_entries_that_changed_places_are_named(log: tuple[list[Row], list[Checkp
     assert names(report, last + 1)
 
 
+@pytest.mark.asvs("16.4.2")
 @given(logs(), st.integers(0, 12))
 def test_an_entry_that_stands_twice_is_named(log: tuple[list[Row], list[Checkpoint], int], place: int) -> None:
     rows, checkpoints, n = log
@@ -241,6 +247,7 @@ def test_nouns_of_the_model_may_stand_in_a_detail_and_other_things_not() -> None
         audit.canonical(float("nan"))
 
 
+@pytest.mark.asvs("16.4.1")
 def test_text_that_would_fake_a_line_is_made_visible() -> None:
     assert audit.visible("ada\n2026 root block") == "ada\\n2026 root block"
     assert audit.visible("\x00\u202e\ud800") == "\\x00\\u202e\\ud800"
@@ -384,6 +391,7 @@ def test_an_export_verifies_elsewhere_with_the_public_key_alone(data: Path, tmp_
     assert "row 3 is missing" in output
 
 
+@pytest.mark.asvs("16.4.3")
 def test_a_lost_checkpoint_file_is_a_fault_where_there_should_be_one(data: Path) -> None:
     (data / "audit-checkpoints.jsonl").unlink()
     result = run("verify", "--data", data)

@@ -90,6 +90,7 @@ def test_applying_twice_changes_nothing_and_says_nothing_of_secrets(world: World
     assert world.plan(manifest).is_empty, "what is not mentioned is left alone"
 
 
+@pytest.mark.asvs("16.2.5")
 def test_a_connectors_secrets_are_sealed_audited_as_a_mask_and_never_projected(world: World) -> None:
     world.apply(declared(ldap=LDAP))
     with world.store.read() as tx:

@@ -64,6 +64,7 @@ def alert(stores: Stores, number: int) -> str:
     return f"alert_{number}"
 
 
+@pytest.mark.asvs("16.4.3")
 def test_alerts_and_decisions_are_sent_once_in_order_and_what_is_neither_is_not(stores: Stores) -> None:
     first = decide(stores, *range(7))
     raised = alert(stores, 1)
