@@ -70,7 +70,15 @@ def test_a_provider_does_what_it_can_and_is_read_back_and_takes_the_risk_back(
 
 
 def test_our_own_directory_is_a_provider_like_any_other(house: House) -> None:
-    connector = EmbeddedConnector(ISSUER, house.stores.control)
-    confirmed(house, connector, Account(ISSUER, "griffin"))
+    connector, griffin = EmbeddedConnector(ISSUER, house.stores.control), Account(ISSUER, "griffin")
+    confirmed(house, connector, griffin)
     found = house.projected(Kind.USER, "griffin")
     assert found and (found["risk"], found["must_reset_password"]) == ("high", True)
+    assert found["epoch"] == 2, "the response had ended every session, and none could begin since"
+    assert connector.revoke_sessions(griffin) == connector.revoke_sessions(griffin)
+    assert house.projected(Kind.USER, "griffin") == found
+    # Who may have come back meanwhile is sent out again.
+    ask(house, "/api/users/griffin/dismiss-risk", reason="a test")
+    connector.revoke_sessions(griffin)
+    again = house.projected(Kind.USER, "griffin")
+    assert again and again["epoch"] == 3

@@ -72,6 +72,14 @@ def revoke_user(
     return Revoked(f"user/{user_id}", revoked.epoch, revoked.not_before, tx.now)
 
 
+def has_no_sessions(user: people.User) -> bool:
+    """Whether certainly no session has begun since every session was ended last: the user was kept out with it, by the
+    duty to set a new password or by disabling, and nothing about the user has changed since.
+    """
+    is_out = user.must_reset_password or not user.is_enabled
+    return is_out and user.not_before == people.not_before_for(user.updated_at)
+
+
 def reinstate_user(tx: ControlTx, user_id: str, reason: str) -> None:
     """Let a user sign in again: the risk remediated, no reset outstanding. What was revoked stays revoked."""
     user = _user(tx, user_id)
