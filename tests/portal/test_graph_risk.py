@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from watchfloor.identity import risk
 from watchfloor.model.errors import Denied
 from watchfloor.model.people import RiskLevel, Role
 from watchfloor.response.risk_orders import RiskVerdict, decide
-from watchfloor.storage import people
+from watchfloor.storage import inventory, people
 from watchfloor.storage.people import User
 
 USERS, DETECTIONS = "/v1.0/identityProtection/riskyUsers", "/v1.0/identityProtection/riskDetections"
@@ -179,15 +180,48 @@ def test_confirming_by_graph_begins_the_same_response_under_the_same_guards(hous
     assert outcomes == ["confirmed_safe"]
 
 
-def test_agents_are_judged_likewise(house: House) -> None:
-    assert order(house, f"{AGENTS}/confirmCompromised", agentIds=["billing"]) == 204
+@pytest.mark.claim("response-agent")
+def test_confirming_an_agent_by_graph_quarantines_it_as_the_portal_does(house: House) -> None:
+    confirm = f"{AGENTS}/confirmCompromised"
+    assert order(house, confirm, Role.SOC_OPERATOR, agentIds=["billing"]) == 204
+    assert order(house, confirm, Role.SOC_OPERATOR, agentIds=["billing"]) == 204, "what is under way was asked for"
     shown = get(house, "/api/agents/billing")
-    assert (shown["risk"], shown["epoch"]) == ("high", 2)
+    assert (shown["risk"], shown["state"], shown["epoch"]) == ("high", "blocked", 2)
+    assert house.call("mail", "lookup", {"key": "1"})[1].effect.value == "block"
+    assert house.call("mail", "lookup", {"key": "1"}, agent="hr")[1].effect.value == "allow"
     (seen,) = _all(house, AGENT_DETECTIONS)
     assert (seen["riskEventType"], seen["riskState"]) == ("adminConfirmedAgentCompromised", "confirmedCompromised")
+    house.work("run_responses")
+    (begun,) = get(house, "/api/responses")["items"]
+    assert (begun["kind"], begun["subject_id"], begun["status"]) == ("agent_compromise", "billing", "done")
+    evidence = {step["name"]: step["evidence"] for step in begun["steps"]}
+    assert (evidence["credentials"]["secret"], evidence["gateway"]["state"]) == ("revoked", "blocked")
+    # Clearing it releases it: not by who built it, nor by who may only block.
     assert order(house, f"{AGENTS}/dismiss", agentIds=["billing"]) == 403, "the owner has applied its manifest"
-    assert order(house, f"{AGENTS}/dismiss", Role.SECURITY_ADMIN, agentIds=["billing"]) == 204
-    assert get(house, f"{AGENTS}/billing")["riskState"] == "dismissed"
+    assert order(house, f"{AGENTS}/confirmSafe", Role.IT_ADMIN, agentIds=["billing"]) == 403
+    assert order(house, f"{AGENTS}/confirmSafe", Role.SECURITY_ADMIN, agentIds=["billing"]) == 204
+    shown = get(house, "/api/agents/billing")
+    assert (shown["state"], shown["risk_details"]["state"]) == ("published", "confirmedSafe")
+    assert get(house, "/api/responses")["items"][0]["outcome"] == "confirmed_safe"
+
+
+def test_confirming_agents_by_graph_keeps_to_the_same_guards(house: House) -> None:
+    with house.deps.control.tx("root") as tx:
+        found = inventory.find_agent(tx, "hr")
+        assert found
+        for number in range(21):
+            inventory.save_agent(tx, replace(found, id=f"a{number:02}", name=f"Agent {number}"), "agent:create")
+    everybody = [f"a{number:02}" for number in range(21)]
+    confirm = f"{AGENTS}/confirmCompromised"
+    assert order(house, confirm, Role.IT_ADMIN, agentIds=["hr"]) == 403, "who may block does not judge"
+    assert order(house, confirm, Role.SOC_OPERATOR, agentIds=everybody) == 403, "more than 20 need a colleague"
+    assert get(house, "/api/responses")["items"] == []
+    assert order(house, confirm, Role.SOC_OPERATOR, agentIds=everybody[:20]) == 204
+    # The next one waits for a second operator where that can be: nobody is told that it was done.
+    waits = house.client(Role.SOC_OPERATOR).post("/api/agents/hr/confirm-compromised", json={"reason": "odd"})
+    assert waits.json()["proof"]["status"] == "waiting_for_approval"
+    assert order(house, confirm, Role.SECURITY_ADMIN, agentIds=["hr"]) == 400
+    assert get(house, "/api/agents/hr")["state"] == "published"
 
 
 @pytest.mark.parametrize(

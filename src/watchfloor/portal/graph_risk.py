@@ -26,6 +26,7 @@ from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.graph_lists import Asked
 from watchfloor.portal.graph_risk_shapes import agent_detection, history_item, risky_agent, risky_user, user_detection
 from watchfloor.portal.kusto import GRAPH, graph_json
+from watchfloor.portal.responses import JOB
 from watchfloor.response.risk_orders import RiskVerdict, decide
 from watchfloor.storage import odata, risk_lists, risks
 from watchfloor.storage.risk_lists import RiskQuery
@@ -41,6 +42,7 @@ _DETECTION_ORDERS: Final = ("activityDateTime", "detectedDateTime", "lastUpdated
 Reader = Annotated[Viewer, permit(Permission.ALERT_READ)]
 UserConfirmer = Annotated[Viewer, permit(Permission.USER_CONFIRM_COMPROMISED)]
 UserJudge = Annotated[Viewer, permit(Permission.USER_DISMISS_RISK)]
+AgentConfirmer = Annotated[Viewer, permit(Permission.AGENT_CONFIRM_COMPROMISED)]
 AgentJudge = Annotated[Viewer, permit(Permission.AGENT_BLOCK)]
 
 
@@ -193,8 +195,9 @@ async def dismiss_users_beta(request: Request, viewer: UserJudge, deps: Deps) ->
     status_code=204,
     summary="Graph (beta): agents are compromised",
 )
-async def confirm_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Response:
-    """`agentIds`: when this answers, every call and token of theirs is refused."""
+async def confirm_agents(request: Request, viewer: AgentConfirmer, deps: Deps) -> Response:
+    """`agentIds`: when this answers they are in quarantine: blocked, their tokens and secrets dead, what they waited
+    for refused. The same guards as anywhere: what needs a second operator is refused here."""
     return await _order(request, viewer, deps, risks.AGENT, RiskVerdict.COMPROMISED)
 
 
@@ -202,7 +205,8 @@ async def confirm_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Re
     "/beta/identityProtection/riskyAgents/confirmSafe", status_code=204, summary="Graph (beta): agents are safe"
 )
 async def safe_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Response:
-    """`agentIds`: not by whoever built one of them."""
+    """`agentIds`: what was seen was right to happen. Not by whoever built one of them; one in quarantine is released,
+    which takes `agent.confirm_compromised` as well."""
     return await _order(request, viewer, deps, risks.AGENT, RiskVerdict.SAFE)
 
 
@@ -210,7 +214,7 @@ async def safe_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Respo
     "/beta/identityProtection/riskyAgents/dismiss", status_code=204, summary="Graph (beta): dismiss agents' risk"
 )
 async def dismiss_agents(request: Request, viewer: AgentJudge, deps: Deps) -> Response:
-    """`agentIds`: not by whoever built one of them."""
+    """`agentIds`: nothing of what was seen counts. Otherwise as confirming them safe."""
     return await _order(request, viewer, deps, risks.AGENT, RiskVerdict.DISMISSED)
 
 
@@ -221,6 +225,7 @@ async def _order(request: Request, viewer: Viewer, deps: PortalDeps, kind: str, 
     if not isinstance(ids, list) or not all(isinstance(each, str) and len(each) <= 200 for each in ids):
         raise InputError("this is no list of ids.", where=member, remedy=f'Send {{"{member}": ["..."]}}.')
     await run_in_threadpool(decide, deps.control, deps.epoch, viewer.id, kind, verdict, ids, _REASON)
+    deps.nudge(JOB)
     return Response(status_code=204)
 
 

@@ -90,7 +90,7 @@ LIFTS: Final[Mapping[Outcome, Callable[[ControlTx, str, str, str], object]]] = {
 # -- agents and tool servers --------------------------------------------------------------------------------------
 
 
-def release_agent(tx: ControlTx, agent_id: str, reason: str) -> Mapping[str, Any]:
+def release_agent(tx: ControlTx, agent_id: str, reason: str, outcome: Outcome = Outcome.DISMISSED) -> Mapping[str, Any]:
     """Take the quarantine off an agent: it is as it was declared again, with no secret. Raises ``NotFound``,
     ``Conflict`` if it is in none, ``Denied`` for whoever built it.
     """
@@ -98,8 +98,8 @@ def release_agent(tx: ControlTx, agent_id: str, reason: str) -> Mapping[str, Any
     if not is_quarantined(tx, agent_id):
         raise Conflict(f"agent {agent_id} was not confirmed compromised.", where="agent", remedy="Unblock it.")
     released = registry.unblock(tx, agent_id, reason)
-    saga.close(tx, SagaKind.AGENT_COMPROMISE, agent_id, Outcome.DISMISSED, f"released by {tx.actor}: {reason}")
-    risk.dismiss(tx, "agent", agent_id, reason)
+    saga.close(tx, SagaKind.AGENT_COMPROMISE, agent_id, outcome, f"released by {tx.actor}: {reason}")
+    LIFTS[outcome](tx, "agent", agent_id, reason)
     return {
         "state": released.state.value,
         "agent_epoch": released.epoch,

@@ -1,9 +1,9 @@
 """What an operator decides about the risk of many users or agents at once: compromised, safe, or nothing to it.
 
 Above ``identity``; Graph's door calls ``decide``. An order is carried out as a whole or not at all, in one transaction:
-whoever is confirmed compromised has no living session and no token once it is acknowledged, and for users the same
-response is begun as by the portal's button (``saga``), under the same guards. Nobody judges their own
-account, and nobody clears an agent that they built.
+for whoever is confirmed compromised the same response is begun as by the portal's button (``saga``), under the same
+guards, so that no session or token of theirs lives once it is acknowledged. Nobody judges their own account, and nobody
+clears an agent that they built.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from watchfloor.identity import risk, sessions
 from watchfloor.model.errors import Denied, InputError, NotFound, Unavailable
-from watchfloor.model.sagas import Outcome, SagaKind
+from watchfloor.model.people import Permission
+from watchfloor.model.sagas import Outcome, SagaKind, SagaStatus
 from watchfloor.registry.lifecycle import builders
-from watchfloor.response import recovery, saga
+from watchfloor.response import guards, recovery, saga
 from watchfloor.response.guards import Guarded
 from watchfloor.storage import actions, inventory, risks, sagas
 
@@ -85,34 +85,39 @@ def _decide_user(tx: ControlTx, user_id: str, verdict: RiskVerdict, reason: str)
     if user_id == tx.actor:
         raise Denied("You cannot judge your own account. Ask another operator to.")
     if verdict is RiskVerdict.COMPROMISED:
-        _confirm_user(tx, user_id, reason)
-        return
-    outcome = Outcome.SAFE if verdict is RiskVerdict.SAFE else Outcome.DISMISSED
-    if recovery.is_held(tx, user_id):
-        recovery.release(tx, user_id, outcome, reason)
+        _confirm(tx, SagaKind.USER_COMPROMISE, user_id, reason)
+    elif recovery.is_held(tx, user_id):
+        recovery.release(tx, user_id, _OUTCOMES[verdict], reason)
     else:
-        recovery.LIFTS[outcome](tx, risks.USER, user_id, reason)
-
-
-def _confirm_user(tx: ControlTx, user_id: str, reason: str) -> None:
-    """The same response as the portal's, with the same guards. One that is under way already is what was asked for."""
-    kind = SagaKind.USER_COMPROMISE
-    needed = saga.approvals(tx, kind, user_id, tx.actor)
-    if needed:
-        raise Guarded(
-            f"{user_id} needs a second operator: {'; '.join(needed)}. Confirm it in the portal or by "
-            f"POST /api/users/{user_id}/confirm-compromised, where a colleague can approve it."
-        )
-    if not sagas.list_active(tx, kind, user_id):
-        saga.confirm(tx, kind, user_id, reason)
+        recovery.LIFTS[_OUTCOMES[verdict]](tx, risks.USER, user_id, reason)
 
 
 def _decide_agent(tx: ControlTx, agent_id: str, verdict: RiskVerdict, reason: str) -> None:
     if verdict is RiskVerdict.COMPROMISED:
-        sessions.revoke_agent(tx, agent_id, reason)
-        risk.confirm_compromised(tx, risks.AGENT, agent_id, reason)
+        _confirm(tx, SagaKind.AGENT_COMPROMISE, agent_id, reason)
         return
     agent = inventory.find_agent(tx, agent_id)
     if agent is not None and tx.actor in builders(agent):
         raise Denied(f"You built {agent_id}. Ask another operator to clear it.")
-    (risk.confirm_safe if verdict is RiskVerdict.SAFE else risk.dismiss)(tx, risks.AGENT, agent_id, reason)
+    if not recovery.is_quarantined(tx, agent_id):
+        recovery.LIFTS[_OUTCOMES[verdict]](tx, risks.AGENT, agent_id, reason)
+        return
+    needed = Permission.AGENT_CONFIRM_COMPROMISED
+    if not guards.may(tx, tx.actor, needed):
+        raise Denied(f"{agent_id} is in quarantine: releasing it needs the permission {needed.value}.")
+    recovery.release_agent(tx, agent_id, reason, _OUTCOMES[verdict])
+
+
+_OUTCOMES: Final = {RiskVerdict.SAFE: Outcome.SAFE, RiskVerdict.DISMISSED: Outcome.DISMISSED}
+
+
+def _confirm(tx: ControlTx, kind: SagaKind, subject_id: str, reason: str) -> None:
+    """The same response as the portal's, with the same guards. One that is under way already is what was asked for."""
+    needed = saga.approvals(tx, kind, subject_id, tx.actor)
+    if needed:
+        raise Guarded(
+            f"{subject_id} needs a second operator: {'; '.join(needed)}. Confirm it in the portal or by "
+            f"POST /api/{kind.subject_kind}s/{subject_id}/confirm-compromised, where a colleague can approve it."
+        )
+    if not any(active.status is SagaStatus.RUNNING for active in sagas.list_active(tx, kind, subject_id)):
+        saga.confirm(tx, kind, subject_id, reason)
