@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -300,6 +301,16 @@ def test_the_page_of_a_response_comes_anew_until_it_is_over(house: House, provid
     page = client.get(f"/responses/{response_id}")
     assert "refresh" not in page.headers
     assert "0 live sessions" in page.text and "To be done" not in page.text
+
+
+def test_the_page_of_a_response_has_one_heading_and_evidence_in_words(house: House, provider: Provider) -> None:
+    response_id = confirm(house)
+    outbox(house, provider).run()
+    page = house.client(Role.SOC_ANALYST).get(f"/responses/{response_id}").text
+    assert len(re.findall(r"<h[1-6]>[^<]*User confirmed compromised", page)) == 1
+    shown = re.sub(r"<[^>]+>", "|", page)
+    assert "new password due||yes|" in shown and "sign-ins count from|||2026-11-03 12:05:01|" in shown
+    assert not re.search(r"\bTrue\b|\d\d-\d\dT\d\d:", shown)
 
 
 def test_the_page_of_a_user_shows_risk_and_responses_and_offers_what_can_be_done(

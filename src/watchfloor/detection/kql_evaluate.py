@@ -22,6 +22,7 @@ from watchfloor.detection.kql_rule import TEXTS, KqlRule, Prepared
 from watchfloor.detection.steps import COLUMNS, Step, clean, read_all
 from watchfloor.model.cases import AlertDraft, Entity, EntityKind
 from watchfloor.model.errors import InputError, PastLimit
+from watchfloor.model.times import in_words
 from watchfloor.model.verdicts import Severity
 from watchfloor.storage.activity import literal
 from watchfloor.storage.compiler import ticks
@@ -275,7 +276,7 @@ def _time(row: Row, end: datetime) -> datetime:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return f"{_utc(value):%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else str(value)
+    return in_words(_utc(value)) if isinstance(value, datetime) else str(value)
 
 
 def _key(rule: KqlRule, row: Row) -> tuple[str, ...]:

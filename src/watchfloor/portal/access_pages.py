@@ -192,13 +192,10 @@ def _page(viewer: Viewer, deps: PortalDeps, policy_id: str, danger: str = "", wa
         h(
             "div",
             section("Latest hits", latest, cls="major"),
-            h(
-                "div",
-                section("What it says", h("pre", shown, tabindex="0", aria_label="The policy")),
-                section("Versions", table("Versions", columns, history, "None.")),
-            ),
+            section("What it says", h("pre", shown, tabindex="0", aria_label="The policy")),
             cls="columns",
         ),
+        section("Versions", table("Versions", columns, history, "None.")),
         here="/access",
     )
 

@@ -5,6 +5,7 @@ Made from the same views as the API. Nothing here looks anything up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -41,6 +42,29 @@ def act_link(action: str, subject: str, incident_id: str | None, label: str, *, 
     return h("a", f"{label} …", href=path("act", action) + query, cls="button danger" if danger else "button small")
 
 
+_NAMES: Final = {
+    "user_epoch": "epoch",
+    "agent_epoch": "epoch",
+    "sign_ins_count_from": "sign-ins count from",
+    "must_reset_password": "new password due",
+    "mail_to": "mail to",
+}
+"""Names of evidence that do not read well as they are."""
+
+_YES_NO: Final = {"true": "yes", "false": "no"}
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+
+
+def _name(name: str) -> str:
+    return _NAMES.get(name) or name.removeprefix("provider_").replace("_", " ")
+
+
+def _value(value: object) -> Child:
+    """A value of evidence, as people say it; connectors send text alone."""
+    said = str(value)
+    return moment(said) if _TIME.fullmatch(said) else _YES_NO.get(said.lower(), said)
+
+
 def _said(evidence: Mapping[str, Any]) -> list[tuple[str, Child]]:
     """Evidence as pairs; what was read back says whether it shows what was asked for."""
     pairs: list[tuple[str, Child]] = []
@@ -54,11 +78,12 @@ def _said(evidence: Mapping[str, Any]) -> list[tuple[str, Child]]:
                 if shown is None
                 else badge("Not so", "high")
             )
-            pairs.append((name.removeprefix("provider_"), [mark, f" {value['says']}"]))
+            pairs.append((_name(name), [mark, f" {value['says']}"]))
         elif isinstance(value, Mapping):
-            pairs.append((name, ", ".join(f"{k}: {v}" for k, v in value.items()) or "nothing"))
+            inner = [(", " if n else "", f"{_name(k)}: ", _value(v)) for n, (k, v) in enumerate(value.items())]
+            pairs.append((_name(name), inner or "nothing"))
         elif value is not None:
-            pairs.append((name.replace("_", " "), str(value)))
+            pairs.append((_name(name), _value(value)))
     return pairs
 
 
@@ -86,8 +111,10 @@ def _step(viewer: Viewer, view: ResponseView, step: StepView) -> Html:
     )
 
 
-def response_part(viewer: Viewer, view: ResponseView, *, is_linked: bool = True) -> Html:
-    """A response with every step, and buttons for whoever may decide about it."""
+def response_part(viewer: Viewer, view: ResponseView, *, is_headed: bool = True) -> Html:
+    """A response with every step, and buttons for whoever may decide about it. ``is_headed``: under its name, which
+    leads to its own page.
+    """
     decides = {Permission.RESPONSE_DECIDE, PLANS[view.kind].permission} <= viewer.permissions
     buttons = (
         [
@@ -99,7 +126,7 @@ def response_part(viewer: Viewer, view: ResponseView, *, is_linked: bool = True)
         if view.status is SagaStatus.WAITING and decides
         else []
     )
-    title: Child = h("a", view.title, href=path("responses", view.id)) if is_linked else view.title
+    title = h("h3", h("a", view.title, href=path("responses", view.id)), " ", h("code", view.subject_id))
     decided = (
         f", {view.status.value if view.status in _TONES else 'approved'} by {view.decided_by}"
         if view.decided_by
@@ -108,7 +135,7 @@ def response_part(viewer: Viewer, view: ResponseView, *, is_linked: bool = True)
     ended = f" · {view.outcome.value}" if view.outcome is not Outcome.OPEN else ""
     return h(
         "article",
-        h("div", state_badge(view.status), h("h3", title, " ", h("code", view.subject_id)), cls="line"),
+        h("div", state_badge(view.status), title if is_headed else None, cls="line"),
         h("p", f"By {view.opened_by}, ", moment(view.created_at), f"{decided}{ended}: {view.reason}", cls="note"),
         h("p", f"Needs a second operator: {'; '.join(view.needs_approval)}. Until ", moment(view.approve_by), ".")
         if view.status is SagaStatus.WAITING

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from watchfloor.model.agents import AgentState
 from watchfloor.model.cases import Alert, Entity, EntityKind
 from watchfloor.model.sagas import SagaKind, SagaStatus, StepState
+from watchfloor.model.times import in_words
 from watchfloor.model.verdicts import Severity
 from watchfloor.response.plans import PASSWORD, READ_BACK, RISK, SESSIONS
 from watchfloor.storage import inventory, people, sagas
@@ -93,9 +94,9 @@ def _user(tx: ControlTx, user_id: str, name: str, last: datetime) -> Containment
     elif not user.is_enabled:
         because, is_contained = "the account is disabled.", True
     elif user.not_before is not None and user.not_before >= last:
-        because, is_contained = f"every session from before {_moment(user.not_before)} has ended.", True
+        because, is_contained = f"every session from before {in_words(user.not_before)} has ended.", True
     else:
-        because, is_contained = f"no sessions were ended since the last activity of {_moment(last)}.", False
+        because, is_contained = f"no sessions were ended since the last activity of {in_words(last)}.", False
     provider, says = _provider(tx, user_id, last)
     action = "confirm_user_compromised"
     return Containment("user", user_id, name, is_contained, because, action, provider, says)
@@ -126,7 +127,7 @@ def _provider(tx: ControlTx, user_id: str, last: datetime) -> tuple[Confirmation
         for name in (SESSIONS, PASSWORD, RISK)
         if isinstance(said := read_back.evidence.get(name), Mapping) and said.get("shown")
     ]
-    at = _moment(datetime.fromisoformat(str(read_back.evidence["read_at"])))
+    at = in_words(datetime.fromisoformat(str(read_back.evidence["read_at"])))
     return Confirmation.CONFIRMED, f"{', '.join(shown)} (read back at {at})."
 
 
@@ -135,7 +136,3 @@ def _agent(tx: ControlTx, agent_id: str, name: str, last: datetime) -> Containme
     is_contained = agent is not None and agent.state is AgentState.BLOCKED
     because = "the agent is blocked." if is_contained else "the agent is not blocked."
     return Containment("agent", agent_id, name, is_contained, because, "block_agent")
-
-
-def _moment(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -20,6 +20,7 @@ from watchfloor.model.agents import AgentState, ServerState
 from watchfloor.model.facts import Kind
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.sagas import SagaKind, StepState
+from watchfloor.model.times import in_words
 from watchfloor.response import local
 from watchfloor.response.plans import EVENTS, GATEWAY, LOCAL, NOTIFY, PASSWORD, READ_BACK, RISK, SESSIONS
 from watchfloor.response.ports import Notice, Ports, SecurityEvent
@@ -182,7 +183,7 @@ def _sessions_shown(work: Work, state: AccountState) -> Shown:
     if state.live_sessions is not None:
         return Shown(f"{state.live_sessions} live sessions", state.live_sessions == 0)
     if state.sessions_valid_from is not None:
-        return Shown(f"sessions count from {state.sessions_valid_from.isoformat()}", state.sessions_valid_from >= begun)
+        return Shown(f"sessions count from {in_words(state.sessions_valid_from)}", state.sessions_valid_from >= begun)
     if state.is_enabled is False:
         return Shown("the account is disabled", True)
     return Shown("the provider does not tell of sessions", None)
@@ -193,7 +194,7 @@ def _password_shown(work: Work, state: AccountState) -> Shown:
     if state.must_reset_password:
         return Shown("a new password is required", True)
     if state.password_changed_at is not None and state.password_changed_at >= begun:
-        return Shown(f"the password was changed at {state.password_changed_at.isoformat()}", True)
+        return Shown(f"the password was changed at {in_words(state.password_changed_at)}", True)
     if state.must_reset_password is None:
         return Shown("the provider does not tell whether a new password is required", None)
     return Shown("no new password is required", False)

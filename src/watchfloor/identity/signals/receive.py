@@ -35,6 +35,7 @@ from watchfloor.identity.signals.events import (
 from watchfloor.identity.signals.tokens import SetRefused
 from watchfloor.model.errors import InputError
 from watchfloor.model.risk import RiskState
+from watchfloor.model.times import in_words
 from watchfloor.storage import people, risks, signals
 from watchfloor.storage.people import User
 from watchfloor.storage.signals import Received, Transmitter
@@ -246,7 +247,7 @@ def _credential_change(tx: ControlTx, transmitter: Transmitter, event: SecurityE
     is_confirmed = risk.find(tx, risks.USER, user.id).state is RiskState.CONFIRMED_COMPROMISED
     if not is_confirmed and not user.must_reset_password:
         return "no new password was asked for: nothing to do"
-    how = f"a new password, set at {changed_at.isoformat(timespec='seconds')}, says {transmitter.issuer}"
+    how = f"a new password, set at {in_words(changed_at)}, says {transmitter.issuer}"
     # Before the risk, which saves the user as well.
     people.save_user(tx, replace(user, must_reset_password=False, updated_at=tx.now), "user:new-password", how)
     if is_confirmed:
