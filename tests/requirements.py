@@ -131,6 +131,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("signals-revoke", "A session that its identity provider revokes is over at the gateways when the event is acknowledged."),
     Claim("signals-remediate", "A new password, told by the identity provider, ends a compromise only if it was set after the revoke."),
     Claim("signals-poll", "Security events that have to be fetched are taken once each and acknowledged; what is wrong is reported."),
+    Claim("signals-response", "Receivers are told of a confirmed compromise in valid events, pushed and fetched: sessions, password, risk."),
     Claim("signals-told", "A revoke is told once to each receiver that asked, signed, in order, also to one that was down."),
     Claim("signals-receivers", "A receiver sees only its own stream, and events go only where an operator said."),
     Claim("global-revocation", "A registered issuer ends every session and token of a user in one request, and nobody else does."),

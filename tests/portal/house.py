@@ -33,6 +33,8 @@ from watchfloor.guard.engine import decide
 from watchfloor.identity import operators
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.passwords import Passwords
+from watchfloor.identity.signals.outbox import SignalEmitter
+from watchfloor.identity.signals.streams import Us
 from watchfloor.identity.sts import TokenService, TokenSettings
 from watchfloor.jobs import JobContext, Jobs
 from watchfloor.model.activity import Invocation
@@ -287,7 +289,17 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
         log = SqliteLog(directory / "log.db", min_free_bytes=0)
         connectors = ConfiguredConnectors(stores.control, vault)
         jobs = Jobs(
-            JobContext(stores.control, stores.events, stores.compiler, vault, log, connectors=connectors, now=clock)
+            JobContext(
+                stores.control,
+                stores.events,
+                stores.compiler,
+                vault,
+                log,
+                connectors=connectors,
+                emitter=SignalEmitter(),
+                us=Us(public_url, f"{public_url}/sts"),
+                now=clock,
+            )
         )
         deps = PortalDeps(
             control=stores.control,

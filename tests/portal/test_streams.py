@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,12 +18,14 @@ from joserfc.jwk import KeySet
 from portal.conftest import served
 from portal.house import ORIGIN, House, open_house
 from portal.shared_signals import CAEP, GRIFFIN, ISSUER, SSF
+from response.provider import ports_to, serving
 from watchfloor.identity import keys
 from watchfloor.identity.providers import KeySets
 from watchfloor.identity.signals import deliver, outbox, poll
 from watchfloor.identity.signals.receive import Receiver
 from watchfloor.identity.signals.streams import POLL, PUSH, Us
 from watchfloor.model.people import RiskLevel, Role
+from watchfloor.response.outbox import Outbox
 from watchfloor.response.ports import SecurityEvent
 from watchfloor.storage import people
 
@@ -421,6 +423,85 @@ def test_a_redirect_is_not_followed(house: House, hook: Hook) -> None:
     hook.answers = [(307, b"", {"location": hook.url})]
     assert push_all(house) == 0
     assert len(hook.taken) == 1
+
+
+# -- what responses tell ------------------------------------------------------------------------------------------
+
+
+def _told(siem: Party, tokens: Iterable[str]) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(kind, event, claims) of each, in order."""
+    found = []
+    for token in tokens:
+        claims = siem.claims(token)
+        [(kind, event)] = claims["events"].items()
+        found.append((kind.removeprefix(CAEP), event, claims))
+    return found
+
+
+@pytest.mark.claim("signals-response")
+def test_a_confirmed_compromise_is_told_pushed_and_fetched_and_its_dismissal_ends_no_session(
+    house: House, hook: Hook
+) -> None:
+    pushed, fetched = _pushed(house, hook), party(house, "soar")
+    fetched.make()
+    operator = house.client(Role.SOC_OPERATOR)
+    begun = operator.post("/api/users/griffin/confirm-compromised", json=WHY).json()["proof"]["response"]
+    house.work("run_responses", "deliver_signals")
+    by_push = _told(pushed, [token for _, _, token in hook.taken])
+    by_poll = _told(fetched, fetched.fetch()["sets"].values())
+    for told in (by_push, by_poll):
+        assert [kind for kind, _, _ in told] == ["session-revoked", "credential-change", "risk-level-change"]
+        password, risk = told[1][1], told[2][1]
+        assert (password["credential_type"], password["change_type"]) == ("password", "revoke")
+        assert (risk["principal"], risk["current_level"]) == ("USER", "HIGH")
+        for _, event, claims in told:
+            assert (claims["iss"], claims["sub_id"], claims["txn"]) == (ORIGIN, GRIFFIN, begun)
+            assert event["event_timestamp"] == int(house.clock.at.timestamp())
+            assert (event["initiating_entity"], event["reason_admin"]) == ("admin", {"en": "stolen session"})
+    found = {step["name"]: step for step in operator.get(f"/api/responses/{begun}").json()["steps"]}["events"]
+    shown = set(found["evidence"]["credential-change"].values())
+    assert found["state"] == "done" and shown == {told[1][2]["jti"] for told in (by_push, by_poll)}
+
+    fetched.fetch(ack=[claims["jti"] for _, _, claims in by_poll])
+    operator.post("/api/users/griffin/dismiss-risk", json={"reason": "a test of ours"})
+    house.work("run_responses", "deliver_signals")
+    assert len(hook.taken) == 4
+    [(kind, event, _)] = _told(fetched, fetched.fetch()["sets"].values())
+    assert (kind, event["current_level"], event["previous_level"]) == ("risk-level-change", "LOW", "HIGH")
+
+
+def test_a_new_password_that_the_identity_provider_shows_is_told_as_the_users_own_change(house: House) -> None:
+    siem = party(house)
+    siem.make(events_requested=[CAEP + "credential-change"])
+    with serving() as provider:
+        work = Outbox(house.stores.control, ports_to(provider, house.clock, emitter=outbox.SignalEmitter()))
+        house.client(Role.SOC_OPERATOR).post("/api/users/griffin/confirm-compromised", json=WHY)
+        work.run()
+        house.clock.forward(minutes=5)
+        provider.change_password(house.clock())
+        set_at = int(house.clock.at.timestamp())
+        house.clock.forward(minutes=1)
+        work.check_recoveries()
+        work.run()
+    revoked, updated = (event for _, event, _ in _told(siem, siem.fetch()["sets"].values()))
+    assert revoked["change_type"] == "revoke"
+    assert (updated["change_type"], updated["initiating_entity"]) == ("update", "user")
+    assert updated["event_timestamp"] == set_at
+
+
+def test_a_response_says_that_nobody_was_told_where_nobody_asked(house: House) -> None:
+    siem = party(house)
+    operator = house.client(Role.SOC_OPERATOR)
+    begun = operator.post("/api/agents/billing/confirm-compromised", json=WHY).json()["proof"]["response"]
+    house.work("run_responses")
+    found = {step["name"]: step for step in operator.get(f"/api/responses/{begun}").json()["steps"]}["events"]
+    assert (found["state"], found["error"]) == ("skipped", "nobody has asked to be told of it.")
+    siem.make()
+    assert operator.post(f"/api/responses/{begun}/steps/events/retry", json=WHY).status_code == 200
+    house.work("run_responses")
+    told = _told(siem, siem.fetch()["sets"].values())
+    assert [kind for kind, _, _ in told] == ["session-revoked", "risk-level-change"]
+    assert (told[1][1]["principal"], told[1][2]["sub_id"]["sub"]) == ("APPLICATION", "agent:billing")
 
 
 # -- both ends ----------------------------------------------------------------------------------------------------

@@ -134,9 +134,9 @@ def finish(directory: Path, provider: Provider) -> None:
         time.sleep(0.05)
     assert {step.name: step.state for step in steps if step.state is not StepState.DONE} == {}
     assert saga.status is SagaStatus.DONE
-    told = ("events/session-revoked", "events/risk-level-change", "notify")
+    told = ("events/session-revoked", "events/credential-change", "events/risk-level-change", "notify")
     with control.read() as tx:
-        assert [read_setting(tx, f"told/{saga.id}/{name}") for name in told] == [1, 1, 1]
+        assert [read_setting(tx, f"told/{saga.id}/{name}") for name in told] == [1, 1, 1, 1]
         user = people.find_user(tx, "griffin")
     assert user and user.epoch == 2, "sessions were ended once"
     state = provider.of()

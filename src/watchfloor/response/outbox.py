@@ -11,15 +11,16 @@ import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from watchfloor.identity.connector import Ability
 from watchfloor.model.errors import Unavailable, WatchfloorError
 from watchfloor.model.ids import new_id
 from watchfloor.model.sagas import Outcome, SagaStatus, StepState
+from watchfloor.model.times import in_words
 from watchfloor.response import recovery, saga
-from watchfloor.response.outbox_steps import ASKS, WRITES, Again, Result, Skipped, Work, is_recovered
+from watchfloor.response.outbox_steps import ASKS, WRITES, Again, Result, Skipped, Work, new_password
 from watchfloor.response.ports import Ports
 from watchfloor.storage import sagas
 from watchfloor.storage.control import ControlTx, SqlControlStore
@@ -169,31 +170,35 @@ class Outbox:
             now = tx.now
         for found in due:
             own = steps[found.id]
-            text = self._recovery(Work(found, own[0], own, now))
+            changed_at = self._new_password(Work(found, own[0], own, now))
             with self._control.tx(ACTOR, audited=False) as tx:
                 current = sagas.find(tx, found.id)
                 if current is None or current.outcome is not Outcome.OPEN or current.check_at != found.check_at:
                     continue  # an operator, or another server, was faster
-                text = text or recovery.told_elsewhere(tx, found.subject_id)
-                if text:
+                if changed_at is not None:
+                    how = f"the identity provider says that the password was changed at {in_words(changed_at)}"
+                    recovery.remediate(tx, found.subject_id, how, changed_at=changed_at)
+                    continue
+                # Whoever told us of the new password tells others, too: it is not told on.
+                if text := recovery.told_elsewhere(tx, found.subject_id):
                     recovery.remediate(tx, found.subject_id, text)
                     continue
                 wait = min(SLOWEST_CHECK, CHECK_EVERY * (1 + found.checks // 10))
                 sagas.change(tx, current, check_at=tx.now + wait, checks=found.checks + 1)
         return len(due)
 
-    def _recovery(self, work: Work) -> str:
-        """What shows that the user has recovered; empty if nothing does."""
+    def _new_password(self, work: Work) -> datetime | None:
+        """When the user set a new password, if they did."""
         try:
             connector = self._ports.connectors.find(work.account.issuer)
             if connector is None or Ability.READ_STATE not in connector.abilities:
-                return ""  # one may be configured later
-            return is_recovered(work, connector.read_state(work.account))
+                return None  # one may be configured later
+            return new_password(work, connector.read_state(work.account))
         except WatchfloorError as error:
             _log.warning("response %s: cannot ask whether the password was changed: %s", work.saga.id, error)
         except Exception:
             _log.exception("response %s: asking whether the password was changed failed", work.saga.id)
-        return ""
+        return None
 
 
 def _told(step: Step, error: Exception) -> Again | Refused:

@@ -24,6 +24,7 @@ from watchfloor.model.times import in_words
 from watchfloor.response import local
 from watchfloor.response.plans import EVENTS, GATEWAY, LOCAL, NOTIFY, PASSWORD, READ_BACK, RISK, SESSIONS
 from watchfloor.response.ports import Notice, Ports, SecurityEvent
+from watchfloor.response.recovery import PASSWORD_CHANGED_AT
 from watchfloor.storage import inventory, people, sagas
 from watchfloor.storage.sagas import Saga, Step
 
@@ -215,16 +216,15 @@ _CHECKS: Final[Mapping[str, Callable[[Work, AccountState], Shown]]] = {
 }
 
 
-def is_recovered(work: Work, state: AccountState) -> str:
-    """What shows that the user has set a new password since every session was ended; empty if nothing does."""
+def new_password(work: Work, state: AccountState) -> datetime | None:
+    """When the user set a new password, if that was after every session was ended."""
     local_step = next((step for step in work.steps if step.name == LOCAL), None)
     since = (local_step.evidence if local_step else {}).get("sign_ins_count_from")
     changed_at = state.password_changed_at
     if not since or changed_at is None or changed_at <= datetime.fromisoformat(str(since)):
-        return ""
-    if state.must_reset_password:
-        return ""  # changed by an administrator, and the user has yet to follow
-    return f"the identity provider says that the password was changed at {changed_at.isoformat()}"
+        return None
+    # Changed by an administrator, and the user has yet to follow?
+    return None if state.must_reset_password else changed_at
 
 
 # -- other systems and people -------------------------------------------------------------------------------------
@@ -233,25 +233,36 @@ def is_recovered(work: Work, state: AccountState) -> str:
 def _emit(tx: ControlTx, work: Work, ports: Ports) -> Result:
     if ports.emitter is None:
         return Skipped("nobody is configured to receive security events.")
+    shown: dict[str, Any] = {}
+    for event in _events(work):
+        shown[event.kind] = dict(ports.emitter.emit(tx, f"{work.step.key}/{event.kind}", event))
+    return Done(shown) if any(shown.values()) else Skipped("nobody has asked to be told of it.")
+
+
+def _events(work: Work) -> list[SecurityEvent]:
+    """What others are told of a response."""
     saga = work.saga
-    released = saga.kind is SagaKind.USER_RELEASE
     about: dict[str, Any] = {
         "subject_kind": saga.kind.subject_kind,
         "subject_id": saga.subject_id,
-        "at": saga.decided_at or saga.created_at,
         "reason": saga.reason,
         "issuer": work.account.issuer,
         "subject": work.account.subject,
         "upn": work.account.upn,
         "transaction": saga.id,
     }
-    events = [] if released else [SecurityEvent("session-revoked", **about)]
-    before = RiskLevel.HIGH if released else None
-    events.append(SecurityEvent("risk-level-change", **about, level=work.level, previous_level=before))
-    shown: dict[str, Any] = {}
-    for event in events:
-        shown[event.kind] = dict(ports.emitter.emit(tx, f"{work.step.key}/{event.kind}", event))
-    return Done(shown)
+    at = saga.decided_at or saga.created_at
+    if saga.kind is SagaKind.USER_RELEASE:
+        changed_at = saga.parameters.get(PASSWORD_CHANGED_AT)
+        back = SecurityEvent("risk-level-change", **about, at=at, level=work.level, previous_level=RiskLevel.HIGH)
+        if not changed_at:
+            return [back]
+        set_at = datetime.fromisoformat(str(changed_at))
+        return [SecurityEvent("credential-change", **about, at=set_at, change="update"), back]
+    events = [SecurityEvent("session-revoked", **about, at=at)]
+    if saga.kind is SagaKind.USER_COMPROMISE:
+        events.append(SecurityEvent("credential-change", **about, at=at, change="revoke"))
+    return [*events, SecurityEvent("risk-level-change", **about, at=at, level=work.level)]
 
 
 def _notify(tx: ControlTx, work: Work, ports: Ports) -> Result:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SecurityEvent:
-    """What others should know: ``kind`` is CAEP's name (``session-revoked``, ``risk-level-change``).
+    """What others should know: ``kind`` is CAEP's name (``session-revoked``, ``credential-change``, …).
 
     ``issuer`` and ``subject`` name a user as their identity provider does, and are empty for agents. ``reason`` is for
     administrators; it holds no secret.
@@ -40,13 +40,16 @@ class SecurityEvent:
     previous_level: RiskLevel | None = None
     transaction: str = ""
     """What several events belong together by: the response's id."""
+    change: str = ""
+    """Of ``credential-change``: ``revoke``, the password counts no more; ``update``, the user has set a new one."""
 
 
 class Emitter(Protocol):
     """Tells other systems, as shared signals."""
 
     def emit(self, tx: ControlTx, key: str, event: SecurityEvent) -> Mapping[str, str]:
-        """Put ``event`` into the outbox under ``key``, unless it is there; what shows it, as evidence. No I/O."""
+        """Put ``event`` into the outbox under ``key``, unless it is there; what shows it, as evidence, or nothing where
+        nobody is to be told. No I/O."""
         ...
 
 

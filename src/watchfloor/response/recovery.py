@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.identity import risk
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from watchfloor.storage.sagas import Saga
 
 
+PASSWORD_CHANGED_AT: Final = "password_changed_at"  # noqa: S105 a parameter's name
+"""Parameter of a response that lifts a risk: when the user set the new password that ended it, where that was seen."""
+
+
 def dismiss(tx: ControlTx, user_id: str, reason: str, incident_id: str | None = None) -> Saga:
     """It was no compromise: lift the risk and the duty to set a new password, and ask the provider to as well.
 
@@ -33,9 +38,11 @@ def dismiss(tx: ControlTx, user_id: str, reason: str, incident_id: str | None = 
     return release(tx, user_id, Outcome.DISMISSED, reason, incident_id)
 
 
-def remediate(tx: ControlTx, user_id: str, how: str, incident_id: str | None = None) -> Saga:
-    """It was one and is over, as ``how`` says. Raises like ``dismiss``."""
-    return release(tx, user_id, Outcome.REMEDIATED, how, incident_id)
+def remediate(
+    tx: ControlTx, user_id: str, how: str, incident_id: str | None = None, *, changed_at: datetime | None = None
+) -> Saga:
+    """It was one and is over, as ``how`` says; ``changed_at``: by a new password, set then. Raises like ``dismiss``."""
+    return release(tx, user_id, Outcome.REMEDIATED, how, incident_id, changed_at=changed_at)
 
 
 def is_held(tx: ControlTx, user_id: str) -> bool:
@@ -47,7 +54,15 @@ def is_held(tx: ControlTx, user_id: str) -> bool:
     return bool(sagas.list_active(tx, kind, user_id)) or sagas.newest_open(tx, kind, user_id) is not None
 
 
-def release(tx: ControlTx, user_id: str, outcome: Outcome, reason: str, incident_id: str | None = None) -> Saga:
+def release(
+    tx: ControlTx,
+    user_id: str,
+    outcome: Outcome,
+    reason: str,
+    incident_id: str | None = None,
+    *,
+    changed_at: datetime | None = None,
+) -> Saga:
     """Lift what holds a user, as ``outcome`` says why. Raises like ``dismiss``."""
     user = local.require_user(tx, user_id)
     guards.check_release(user_id, actor=tx.actor)
@@ -57,6 +72,8 @@ def release(tx: ControlTx, user_id: str, outcome: Outcome, reason: str, incident
         )
     text = f"{outcome.value} by {tx.actor}: {reason}"
     about = {"issuer": user.issuer, "subject": user.subject, "upn": user.upn, "outcome": outcome.value}
+    if changed_at is not None:
+        about[PASSWORD_CHANGED_AT] = changed_at.isoformat()
     before = sagas.newest_open(tx, SagaKind.USER_COMPROMISE, user.id)
     saga.close(tx, SagaKind.USER_COMPROMISE, user.id, outcome, text)
     # One that is under way is overtaken: the last word counts.

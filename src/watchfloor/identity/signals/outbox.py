@@ -38,7 +38,8 @@ LEVELS: Final[Mapping[RiskLevel, str]] = {
 
 class Told(Protocol):
     """What happened. ``kind`` is CAEP's name; ``issuer`` and ``subject`` name a user as their provider does, and are
-    empty for agents. ``reason`` is for administrators. ``transaction``: what several events belong together by."""
+    empty for agents. ``reason`` is for administrators. ``transaction``: what several events belong together by.
+    ``change``: CAEP's word for what became of a password."""
 
     @property
     def kind(self) -> str: ...
@@ -62,6 +63,8 @@ class Told(Protocol):
     def previous_level(self) -> RiskLevel | None: ...
     @property
     def transaction(self) -> str: ...
+    @property
+    def change(self) -> str: ...
 
 
 class SignalEmitter:
@@ -75,7 +78,7 @@ class SignalEmitter:
 def emit(tx: ControlTx, key: str, event: Told) -> Mapping[str, str]:
     """Put ``event`` into the outbox of every stream that asked for it, unless one of this ``key`` is there.
 
-    What shows it: the ``jti`` by stream. Raises ``ValueError`` for a kind that nobody can ask for.
+    What shows it: the ``jti`` by stream, none if nobody asked. Raises ``ValueError`` for a kind nobody can ask for.
     """
     kind = CAEP + event.kind
     if kind not in TOLD:
@@ -96,7 +99,7 @@ def emit(tx: ControlTx, key: str, event: Told) -> Mapping[str, str]:
             jti = put(tx, stream, key, claims)
             if jti:
                 shown[stream.id] = jti
-    return shown or {"streams": "nobody has asked to be told"}
+    return shown
 
 
 def put(tx: ControlTx, stream: Stream, key: str, claims: Mapping[str, Any]) -> str:
@@ -124,13 +127,15 @@ def _payload(kind: str, event: Told) -> dict[str, Any]:
     reason = event.reason.strip() or "decided by the security operations centre"
     payload: dict[str, Any] = {
         "event_timestamp": int(event.at.timestamp()),
-        "initiating_entity": "admin",
+        "initiating_entity": "user" if event.change == "update" else "admin",
         "reason_admin": {"en": reason},
     }
     if kind == CREDENTIAL_CHANGE:
-        payload |= {"credential_type": "password", "change_type": "revoke"}
+        payload |= {"credential_type": "password", "change_type": event.change or "revoke"}
     if kind == RISK_LEVEL_CHANGE:
-        payload |= {"principal": "USER", "current_level": LEVELS[event.level or RiskLevel.NONE], "risk_reason": reason}
+        principal = "USER" if event.subject_kind == "user" else "APPLICATION"
+        level = LEVELS[event.level or RiskLevel.NONE]
+        payload |= {"principal": principal, "current_level": level, "risk_reason": reason}
         if event.previous_level is not None:
             payload["previous_level"] = LEVELS[event.previous_level]
     return payload
