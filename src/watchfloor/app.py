@@ -10,6 +10,7 @@ import gc
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +33,12 @@ from watchfloor.identity.signals.outbox import SignalEmitter
 from watchfloor.identity.signals.streams import Us
 from watchfloor.identity.sts import TokenService, TokenSettings
 from watchfloor.jobs import JobContext, Jobs, JobStatus
-from watchfloor.model.errors import InputError
+from watchfloor.model.errors import InputError, Unavailable
 from watchfloor.model.urls import outbound_problem
 from watchfloor.portal.app import build_portal
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
+from watchfloor.response import recovery
 from watchfloor.response.holds import AskLimits
 from watchfloor.response.proof import Prover
 from watchfloor.settings import Settings
@@ -131,12 +133,20 @@ def build_server(settings: Settings) -> Server:
     operators = Operators(control, vault, admins_need_second_factor=settings.admins_need_second_factor)
     _keep_admin_token(operators, data / "run" / "admin.token")
     log = log_opener(data, settings.log_url)()
+
+    def returned(issuer: str, subject: str) -> None:
+        # Whatever becomes of this, the job asks in its own time.
+        with suppress(Unavailable):
+            if recovery.check_soon(control, issuer, subject):
+                jobs.nudge("check_recoveries")
+
     tokens = TokenService(
         control,
         vault,
         TokenSettings(settings.issuer, settings.effective_gateway_url, token_seconds=settings.token_seconds),
         events=TokenEvents(control, log, clock=time.monotonic),
         access_log=AccessLog(log),
+        returned=returned,
     )
     connectors = ConfiguredConnectors(control, vault)
     prover = Prover(

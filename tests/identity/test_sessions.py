@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchfloor.identity import risk, sessions
-from watchfloor.identity.sts import TokenRefused
+from watchfloor.identity.sts import TokenRefused, TokenService
 from watchfloor.model.errors import InputError, NotFound
 from watchfloor.model.facts import AgentFacts, Kind, UserFacts
 from watchfloor.model.people import RiskLevel
 from watchfloor.storage.people import not_before_for
 
-from .world import World
+from .world import IDP, World
 
 
 def user_facts(world: World, user: str = "griffin") -> UserFacts:
@@ -79,6 +79,22 @@ def test_a_revoke_can_hold_the_user_to_a_password_reset_until_reinstated(zava: W
         sessions.reinstate_user(tx, "griffin", "password changed")
     assert zava.service.issue(zava.request()).access_token
     assert user_facts(zava).epoch == 2  # what was revoked stays revoked
+
+
+def test_only_a_sign_in_from_after_the_revoke_counts_as_coming_back(zava: World) -> None:
+    came_back: list[tuple[str, str]] = []
+    service = TokenService(
+        zava.store, zava.vault, zava.service.settings, key_sets=zava.service.key_sets, clock=zava.clock.monotonic,
+        returned=lambda issuer, subject: came_back.append((issuer, subject)),
+    )  # fmt: skip
+    stolen = zava.request()
+    with zava.store.tx("soc") as tx:
+        sessions.revoke_user(tx, "griffin", "confirmed", require_password_reset=True)
+    zava.clock.pass_seconds(60)
+    for request, came in ((stolen, []), (zava.request(), [(IDP, "griffin")])):
+        with pytest.raises(TokenRefused, match="must reset the password"):
+            service.issue(request)
+        assert came_back == came
 
 
 def test_a_later_revoke_does_not_lift_what_an_earlier_one_demanded(zava: World) -> None:

@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 
 from portal.house import House
-from response.provider import Provider
+from response.provider import ISSUER, Provider
 from response.responding import ask, confirm, outbox, response, states, steps
 from watchfloor.model.facts import Kind
 from watchfloor.model.people import Role
+from watchfloor.response.recovery import check_soon
 
 
 def user(house: House) -> dict[str, object]:
@@ -101,8 +102,9 @@ def test_a_new_password_after_the_revocation_remediates_the_risk(house: House, p
     work.run()
     work.check_recoveries()
     assert user(house)["risk"] == "high"  # too early to ask
-    house.clock.forward(minutes=5)
+    house.clock.forward(seconds=1)  # the first second in which a sign-in counts
     provider.change_password(house.clock())
+    house.clock.forward(minutes=5)
     assert work.check_recoveries() == 1
     found = user(house)
     assert (found["risk"], found["must_reset_password"]) == ("none", False)
@@ -151,6 +153,28 @@ def test_a_provider_that_does_not_answer_when_asked_is_asked_again_later(house: 
     house.clock.forward(minutes=2)
     assert work.check_recoveries() == 1
     assert user(house)["risk"] == "none"
+
+
+@pytest.mark.claim("response-remediated")
+def test_whoever_comes_back_with_a_new_sign_in_is_asked_about_at_once_and_not_all_the_time(
+    house: House, provider: Provider
+) -> None:
+    control = house.stores.control
+    confirm(house)
+    work = outbox(house, provider)
+    work.run()
+    house.clock.forward(seconds=20)
+    asked = provider.count("state")
+    assert not check_soon(control, ISSUER, "mona") and not check_soon(control, ISSUER, "nobody")
+    assert check_soon(control, ISSUER, "griffin")
+    assert work.check_recoveries() == 1 and user(house)["risk"] == "high"
+    assert not check_soon(control, ISSUER, "griffin"), "a thief who tries all the time gets nobody to work"
+    house.clock.forward(seconds=6)
+    provider.change_password(house.clock())
+    assert check_soon(control, ISSUER, "griffin")
+    assert work.check_recoveries() == 1 and user(house)["risk"] == "none"
+    assert provider.count("state") == asked + 2
+    assert not check_soon(control, ISSUER, "griffin")
 
 
 def test_confirming_again_after_dismissing_begins_anew(house: House, provider: Provider) -> None:

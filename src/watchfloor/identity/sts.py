@@ -77,6 +77,7 @@ class TokenRefused(Denied):
 
     ``error`` is the OAuth code, ``status`` the HTTP status, ``reason`` our own stable code (as the guard names them).
     ``step_up``: what the user's sign-in must be (``max_age`` in seconds, ``acr_values``), where a better one would do.
+    ``is_back``: somebody who owes a new password comes with a sign-in from after their sessions were ended.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class TokenRefused(Denied):
         status: int = 400,
         retry_after: float | None = None,
         step_up: Mapping[str, Any] | None = None,
+        is_back: bool = False,
     ) -> None:
-        self.error, self.description, self.reason = error, description, reason
+        self.error, self.description, self.reason, self.is_back = error, description, reason, is_back
         self.status, self.retry_after, self.step_up = status, retry_after, dict(step_up or {})
         super().__init__(description)
 
@@ -165,7 +167,10 @@ class TokenService:
         access_log: AccessLog | None = None,
         clock: Callable[[], float] = time.monotonic,
         events: TokenEvents | None = None,
+        returned: Callable[[str, str], object] = lambda issuer, subject: None,
     ) -> None:
+        """``returned`` is called with issuer and subject of whoever is refused and ``is_back``: a new password may be
+        set by now."""
         self._store, self._vault, self.settings, self._events = store, vault, settings, events
         self.key_sets = key_sets or KeySets()
         self._access, self._access_log = Gatekeeper(), access_log or AccessLog()
@@ -175,6 +180,7 @@ class TokenService:
         self._pair = Throttle(Limit(10, 60), clock=clock)
         self._address = Throttle(Limit(60, 60), clock=clock)
         self._refusals = RefusalLog(store, clock=clock)
+        self._returned = returned
         self._signer_kept: Signer | None = None
         self._counts: Counter[tuple[str, str]] = Counter()
         self._counting = threading.Lock()
@@ -204,6 +210,8 @@ class TokenService:
             self._refusals.note(refused.reason, agent=request.client_id, address=request.address, server=server_id)
             if self._events is not None:
                 self._events.refused(attempt, refused.reason)
+            if refused.is_back and attempt.issuer:
+                self._returned(attempt.issuer, attempt.subject)
             raise
         if self._events is not None:
             self._events.issued(attempt)
@@ -553,6 +561,9 @@ def _claims(
 def _welcome(user: people.User | None, signed_in_at: datetime | None, *, is_revoked: bool = False) -> people.User:
     """The user, if welcome. RFC 8693 has one code for a subject token that policy does not accept."""
     problem: tuple[str, str] | None = None
+    is_old = is_revoked
+    if user is not None and user.not_before is not None:
+        is_old = is_old or signed_in_at is None or signed_in_at < user.not_before
     if user is None:
         problem = ("user_unknown", "The user is not known here.")
     elif not user.is_enabled:
@@ -561,9 +572,10 @@ def _welcome(user: people.User | None, signed_in_at: datetime | None, *, is_revo
         problem = ("password_reset_required", "The user must reset the password first.")
     elif user.risk is RiskLevel.HIGH:
         problem = ("user_risk", "The user's risk is high.")
-    elif is_revoked or (user.not_before is not None and (signed_in_at is None or signed_in_at < user.not_before)):
+    elif is_old:
         problem = ("session_revoked", "The session was revoked. The user must sign in again.")
     if problem is not None or user is None:
         reason, description = problem or ("user_unknown", "")
-        raise TokenRefused("invalid_request", description, reason=reason)
+        is_back = reason == "password_reset_required" and not is_old
+        raise TokenRefused("invalid_request", description, reason=reason, is_back=is_back)
     return user

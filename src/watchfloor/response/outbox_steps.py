@@ -221,7 +221,7 @@ def new_password(work: Work, state: AccountState) -> datetime | None:
     local_step = next((step for step in work.steps if step.name == LOCAL), None)
     since = (local_step.evidence if local_step else {}).get("sign_ins_count_from")
     changed_at = state.password_changed_at
-    if not since or changed_at is None or changed_at <= datetime.fromisoformat(str(since)):
+    if not since or changed_at is None or changed_at < datetime.fromisoformat(str(since)):
         return None
     # Changed by an administrator, and the user has yet to follow?
     return None if state.must_reset_password else changed_at

@@ -22,7 +22,7 @@ from watchfloor.response.plans import LOCAL
 from watchfloor.storage import people, sagas
 
 if TYPE_CHECKING:
-    from watchfloor.storage.control import ControlTx
+    from watchfloor.storage.control import ControlTx, SqlControlStore
     from watchfloor.storage.sagas import Saga
 
 
@@ -122,6 +122,33 @@ def release_agent(tx: ControlTx, agent_id: str, reason: str, outcome: Outcome = 
         "agent_epoch": released.epoch,
         "secret": "there is one" if agent.secret_hash is not None else "a new one is needed",
     }
+
+
+_ASKED_LATELY: Final = timedelta(seconds=5)
+"""However often somebody tries to sign in, their identity provider is asked about them no more often than this."""
+
+
+def check_soon(control: SqlControlStore, issuer: str, subject: str) -> bool:
+    """Have the identity provider asked at once whether a confirmed user has set a new password; whether it is.
+
+    For when there is a sign: the user has signed in there since every session was ended.
+    """
+    with control.read() as tx:
+        if _to_hurry(tx, issuer, subject) is None:
+            return False
+    with control.tx("system:responses", audited=False) as tx:
+        found = _to_hurry(tx, issuer, subject)
+        if found is not None:
+            sagas.change(tx, found, check_at=tx.now)
+        return found is not None
+
+
+def _to_hurry(tx: ControlTx, issuer: str, subject: str) -> Saga | None:
+    user = people.find_user_by_subject(tx, issuer, subject)
+    found = sagas.newest_open(tx, SagaKind.USER_COMPROMISE, user.id) if user is not None else None
+    if found is None or found.check_at is None or found.check_at <= tx.now:
+        return None
+    return found if found.updated_at + _ASKED_LATELY <= tx.now else None
 
 
 def told_elsewhere(tx: ControlTx, user_id: str) -> str:
