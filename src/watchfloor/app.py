@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from watchfloor import content
 from watchfloor.connectors.gateway import GatewayDoors
 from watchfloor.connectors.identity.registry import ConfiguredConnectors
+from watchfloor.connectors.mail import SmtpServer
 from watchfloor.connectors.siem import Sink, open_sink, stream_to_all
 from watchfloor.identity import access, keys, setup
 from watchfloor.identity.access_log import AccessLog
@@ -40,6 +41,7 @@ from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
 from watchfloor.response import recovery
 from watchfloor.response.holds import AskLimits
+from watchfloor.response.notify import MailNotifier
 from watchfloor.response.proof import Prover
 from watchfloor.settings import Settings
 from watchfloor.storage import inventory, people
@@ -51,6 +53,7 @@ from watchfloor.storage.control import SqlControlStore, utc_now
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.files import write_secret_file
 from watchfloor.storage.logs import log_opener
+from watchfloor.storage.mails import is_address
 from watchfloor.storage.ports import Scope
 from watchfloor.storage.profiles import complete_profiles
 from watchfloor.storage.remote import RemoteStore
@@ -153,6 +156,7 @@ def build_server(settings: Settings) -> Server:
         control, ProofTokens(control, vault, tokens), GatewayDoors(settings.effective_gateway_url), now=utc_now
     )
     sinks = _sinks(settings)
+    mailer = _mailer(settings)
     activity = Activity(events, compiler, Scope())
     jobs = Jobs(
         JobContext(
@@ -167,6 +171,8 @@ def build_server(settings: Settings) -> Server:
             ask_limits=AskLimits(settings.holds_per_agent_hour, settings.holds_per_approver_hour),
             emitter=SignalEmitter(),
             prover=prover,
+            notifier=MailNotifier(settings.effective_server_url, _soc(settings)) if mailer is not None else None,
+            mailer=mailer,
             us=Us(settings.effective_server_url, settings.issuer),
             own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
         )
@@ -202,6 +208,25 @@ def _sinks(settings: Settings) -> list[Sink]:
     """Other SIEMs. Raises ``InputError`` for an address that is none, or a token file that cannot be read."""
     token = _secret_of(settings.siem_token_file, "siem_token_file") if settings.siem_token_file else ""
     return [open_sink(url, token=token) for url in settings.siem.split()]
+
+
+def _mailer(settings: Settings) -> SmtpServer | None:
+    """The mail server. Raises ``InputError`` for what cannot be, or a password file that cannot be read."""
+    if not settings.smtp_host:
+        return None
+    password = _secret_of(settings.smtp_password_file, "smtp_password_file") if settings.smtp_password_file else ""
+    return SmtpServer(
+        settings.smtp_host, settings.smtp_port, settings.mail_from, settings.smtp_tls, settings.smtp_user, password
+    )
+
+
+def _soc(settings: Settings) -> list[str]:
+    """Addresses of the SOC. Raises ``InputError`` for what is none."""
+    found = settings.mail_soc.split()
+    wrong = [text for text in found if not is_address(text)]
+    if wrong:
+        raise InputError(f"{wrong[0][:100]!r} is no mail address.", where="mail_soc")
+    return found
 
 
 def _sign_ons(settings: Settings, control: SqlControlStore, keys: KeySets) -> SignOns | None:

@@ -35,10 +35,10 @@ from watchfloor.identity.signals.receive import Receiver
 from watchfloor.identity.signals.streams import Us
 from watchfloor.model.errors import Conflict, NotFound, Unavailable, WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
-from watchfloor.response import holds, playbooks, proof
+from watchfloor.response import holds, notify, playbooks, proof
 from watchfloor.response.hold_events import publish_hold_events
 from watchfloor.response.outbox import Outbox
-from watchfloor.response.ports import Emitter, Notifier, Ports
+from watchfloor.response.ports import Emitter, Mailer, Notifier, Ports
 from watchfloor.response.proof import Prover
 from watchfloor.storage import identity_connectors, people, risks
 from watchfloor.storage.activity import Activity
@@ -81,6 +81,8 @@ class JobContext:
     """Who tells people of responses."""
     prover: Prover | None = None
     """Who asks the gateway's doors."""
+    mailer: Mailer | None = None
+    """Who takes our mail."""
     us: Us | None = None
     """Who we are to receivers of security events."""
     ruleset: Ruleset = field(default_factory=shipped)
@@ -311,6 +313,12 @@ def deliver_signals(context: JobContext) -> None:
         deliver.deliver_all(context.control, context.vault, context.us)
 
 
+def deliver_mails(context: JobContext) -> None:
+    """Send mails that are due."""
+    if context.mailer is not None:
+        notify.deliver_mails(context.control, context.mailer)
+
+
 def drop_retired_keys(context: JobContext) -> None:
     """Make gateways forget signing keys whose time is over."""
     with context.control.read() as tx:
@@ -366,6 +374,7 @@ JOBS: Final = (
     Job(sync_directories, 600),
     Job(poll_signals, 5),
     Job(deliver_signals, 2),
+    Job(deliver_mails, 2),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),
 )

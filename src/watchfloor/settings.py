@@ -120,6 +120,14 @@ class Settings:
     )
     siem_token_file: str = _setting("", "File with the bearer token for SIEM addresses over HTTP.")
 
+    smtp_host: str = _setting("", "Mail server that takes our mail (docs/response.md); empty means that none is sent.")
+    smtp_port: int = _setting(587, "Its port.")
+    smtp_tls: str = _setting("starttls", "starttls, tls (usually port 465), or none: only to this machine.")
+    smtp_user: str = _setting("", "Whom to sign in as there; empty means that it asks for nobody.")
+    smtp_password_file: str = _setting("", "File with that user's password.")
+    mail_from: str = _setting("", "Address that our mail is from.")
+    mail_soc: str = _setting("", "Addresses of the SOC, which is told of every response, separated by spaces.")
+
     log_level: str = _setting("info", "debug, info, warning or error.")
 
     @property
@@ -234,6 +242,7 @@ _BOUNDS = (
     ("max_body_bytes", 1024, 256 * 1024 * 1024),
     ("copilot_studio_deadline", 0.05, 0.9),
     ("copilot_studio_session_seconds", 0, 30 * 86_400),
+    ("smtp_port", 1, 65535),
     ("hot_days", 1, 3650),
     ("cold_days", 1, 36_500),
 )

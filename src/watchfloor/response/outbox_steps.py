@@ -281,7 +281,8 @@ def _notify(tx: ControlTx, work: Work, ports: Ports) -> Result:
         response_id=saga.id,
         managers=tuple(sorted(_managers(tx, saga))),
     )
-    return Done(dict(ports.notifier.notify(tx, work.step.key, notice)))
+    shown = dict(ports.notifier.notify(tx, work.step.key, notice))
+    return Done(shown) if shown else Skipped("nobody who is to be told has a mail address.")
 
 
 _WORDS: Final = {

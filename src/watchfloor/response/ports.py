@@ -14,10 +14,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from watchfloor.identity.connector import Connectors, NoConnectors
+from watchfloor.model.errors import WatchfloorError
 from watchfloor.model.people import RiskLevel
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
+    from watchfloor.storage.mails import Mail
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,24 @@ class Notifier(Protocol):
     """Tells people."""
 
     def notify(self, tx: ControlTx, key: str, notice: Notice) -> Mapping[str, str]:
-        """Put ``notice`` into the outbox under ``key``, unless it is there; what shows it, as evidence. No I/O."""
+        """Put ``notice`` into the outbox under ``key``, unless it is there; what shows it, as evidence, or nothing if
+        nobody is to be told. No I/O."""
+        ...
+
+
+class MailRefused(WatchfloorError):
+    """A mail that the server will not take, however often it is sent."""
+
+    code = "mail_refused"
+
+
+class Mailer(Protocol):
+    """Hands mail over to a mail server."""
+
+    def send(self, mail: Mail) -> None:
+        """Returns once the server has taken it. Blocks; raises ``MailRefused``, and ``Unavailable`` if it may be taken
+        later.
+        """
         ...
 
 

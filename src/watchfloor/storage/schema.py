@@ -21,6 +21,7 @@ from watchfloor.storage.schema_directory import directory_account as directory_a
 from watchfloor.storage.schema_directory import identity_connector as identity_connector
 from watchfloor.storage.schema_hunting import hunting_favourite as hunting_favourite
 from watchfloor.storage.schema_hunting import saved_query as saved_query
+from watchfloor.storage.schema_mail import mail as mail
 from watchfloor.storage.schema_risk import risk as risk
 from watchfloor.storage.schema_risk import risk_change as risk_change
 from watchfloor.storage.schema_risk import risk_detection as risk_detection
