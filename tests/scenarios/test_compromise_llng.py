@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -31,7 +30,7 @@ from connectors.identity.lemonldap import (
     running_lemonldap,
 )
 from connectors.identity.machine import need
-from scenarios.company import Company
+from scenarios.company import Company, wait_until
 from scenarios.compromise import Story
 from watchfloor.connectors.identity.ldap import Layout, LdapConnector
 from watchfloor.connectors.identity.ldap_client import Server
@@ -59,11 +58,11 @@ class AtLemonldap(Story):
     def browser(self, scope: str = "openid email") -> Browser:
         return Browser(self.issuer, CLIENT_ID, CLIENT_SECRET, REDIRECT, scope)
 
-    def page(self, browser: Browser, password: str) -> httpx.Response:
-        return browser.post(browser.authorize(f"{self.issuer}oauth2/authorize"), user="griffin", password=password)
+    def page_after(self, browser: Browser, password: str, user: str = "griffin") -> httpx.Response:
+        return browser.post(browser.authorize(f"{self.issuer}oauth2/authorize"), user=user, password=password)
 
-    def sign_in(self, browser: Browser, password: str) -> dict[str, Any]:
-        answer = self.page(browser, password)
+    def sign_in(self, browser: Browser, password: str, user: str = "griffin") -> dict[str, Any]:
+        answer = self.page_after(browser, password, user)
         code = browser.code_of(answer)
         assert code, said(answer)
         return browser.redeem(f"{self.issuer}oauth2/token", code)
@@ -87,9 +86,11 @@ class AtLemonldap(Story):
         }
 
 
-@pytest.fixture
-def story(tmp_path: Path) -> Iterator[AtLemonldap]:
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AtLemonldap]:
+    """One company for all tests here, each of which is about a user of its own."""
     need(lemonldap_missing(), "Install what .ci/packages lists.")
+    tmp_path = tmp_path_factory.mktemp("llng")
     with running_lemonldap(tmp_path / "idp") as idp:
         company = Company(tmp_path)
         made = AtLemonldap(company, f"{idp.url}/", idp)
@@ -103,35 +104,45 @@ def story(tmp_path: Path) -> Iterator[AtLemonldap]:
 
 @pytest.mark.asvs("7.1.3", "7.6.1")
 @pytest.mark.claim("idp-connectors")
+@pytest.mark.claim("story-password-reset")
+@pytest.mark.claim("response-remediated")
 def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(story: AtLemonldap) -> None:
-    company, connector = story.company, story.connector()
-    griffin = Account(story.issuer, "griffin")
+    company = story.company
     token_url, introspect_url = f"{story.issuer}oauth2/token", f"{story.issuer}oauth2/introspect"
+
+    def at_the_provider() -> dict[str, Any]:
+        asked = {"issuer": story.issuer, "account": "griffin"}
+        tried = company.api("POST", "/api/identity-providers/test", json=asked, timeout=60)
+        assert tried["ok"], tried
+        found: dict[str, Any] = tried["state"]
+        return found
 
     # The thief signs in as Griffin, with an offline token for later, and has the agent work.
     thief = story.browser("openid email offline_access")
     stolen = story.sign_in(thief, PASSWORD)
     gateway_token = story.gateway_token(stolen["id_token"])
     assert story.call(gateway_token) == "done"
-    assert len(company.calls_at_the_tool()) == 1
-    assert connector.read_state(griffin).live_sessions == 2, "the session and the offline token"
-
-    # The product, configured with the connector, sees the same account.
-    tried = company.api(
-        "POST", "/api/identity-providers/test", json={"issuer": story.issuer, "account": "griffin"}, timeout=60
-    )
-    assert tried["ok"] and tried["state"]["live_sessions"] == 2, tried
+    incident = story.incident(gateway_token)
+    before = len(company.calls_at_the_tool())
+    assert before >= 1 and at_the_provider()["live_sessions"] == 2, "the session and the offline token"
 
     # Confirmed compromised: from the acknowledgement on, no call is let through, whatever the provider does.
-    story.confirm_compromised()
+    response = story.confirm_compromised(incident)
     assert story.call(gateway_token) == "session_revoked"
-    assert len(company.calls_at_the_tool()) == 1
-    assert story.exchange(stolen["id_token"]).json()["error"] == "invalid_request"
+    assert story.exchange(stolen["id_token"]).json()["reason"] == "password_reset_required"
 
-    # Then the provider: the evidence is what it says itself.
-    connector.require_password_reset(griffin)
-    state = connector.read_state(griffin)
-    assert state.must_reset_password and state.live_sessions == 0 and state.is_enabled
+    # Then the provider, which is read back: the incident shows every step.
+    steps = story.steps(incident, response)
+    assert {name: step["state"] for name, step in steps.items()} == {
+        "local": "done", "provider_sessions": "done", "provider_password": "done", "provider_risk": "skipped",
+        "events": "skipped", "read_back": "done", "notify": "skipped",
+    }  # fmt: skip
+    shown = {name: steps["read_back"]["evidence"][name] for name in ("provider_sessions", "provider_password")}
+    assert [said["shown"] for said in shown.values()] == [True, True]
+    page = story.page(incident)
+    for words in ("User confirmed compromised", "0 live sessions", "a new password is required"):
+        assert words in page
+    assert story.user() == ("high", "confirmedCompromised", True)
     assert thief.token(token_url, grant_type="refresh_token", refresh_token=stolen["refresh_token"]).status_code == 400
     assert thief.token(introspect_url, token=stolen["access_token"]).json() == {"active": False}
     with_old_cookie = thief.authorize(f"{story.issuer}oauth2/authorize")
@@ -142,30 +153,35 @@ def test_a_compromised_user_is_out_everywhere_until_the_password_is_another(stor
         assert redeemed.status_code == 400
 
     # Griffin signs in with the old password, and has to set another.
+    story.until_sign_ins_count()
     browser = story.browser()
-    page = story.page(browser, PASSWORD)
-    assert browser.code_of(page) is None and said(page) == [MUST_CHANGE]
-    page = browser.post(page, oldpassword=PASSWORD, newpassword=NEW_PASSWORD, confirmpassword=NEW_PASSWORD)
-    assert said(page) == [CHANGED]
-    state = connector.read_state(griffin)
-    assert state.must_reset_password is False and state.password_changed_at is not None
-    assert said(story.page(story.browser(), PASSWORD)) == [WRONG], "the old password is none any more"
+    form = story.page_after(browser, PASSWORD)
+    assert browser.code_of(form) is None and said(form) == [MUST_CHANGE]
+    changed = browser.post(form, oldpassword=PASSWORD, newpassword=NEW_PASSWORD, confirmpassword=NEW_PASSWORD)
+    assert said(changed) == [CHANGED]
+    state = at_the_provider()
+    assert state["must_reset_password"] is False and state["password_changed_at"]
+    assert said(story.page_after(story.browser(), PASSWORD)) == [WRONG], "the old password is none any more"
 
-    # The new session works; the old one stays dead.
-    time.sleep(2)  # sign-ins of the very second of the revocation are refused
-    assert story.call(story.gateway_token(story.sign_in(story.browser(), NEW_PASSWORD)["id_token"])) == "done"
+    # With the first new sign-in the provider is asked, and the risk is closed; the old session stays dead.
+    again = story.sign_in(story.browser(), NEW_PASSWORD)["id_token"]
+    wait_until(lambda: story.exchange(again).status_code == 200, 20, "the end of the risk")
+    assert story.call(story.gateway_token(again)) == "done"
+    assert story.user() == ("none", "remediated", False)
+    assert company.api("GET", f"/api/responses/{response}")["outcome"] == "remediated"
+    page = story.page(incident)
+    assert "· remediated: stolen session" in page and "the identity provider says that the password was changed" in page
     assert story.call(gateway_token) == "session_revoked"
-    assert story.exchange(stolen["id_token"]).json()["error"] == "invalid_request"
-    assert len(company.calls_at_the_tool()) == 2
-    connector.close()
+    assert story.exchange(stolen["id_token"]).json()["reason"] == "session_revoked"
+    assert len(company.calls_at_the_tool()) == before + 1
 
 
 def test_an_account_that_is_disabled_in_the_directory_is_out_here_as_well(story: AtLemonldap) -> None:
-    connector, griffin = story.connector(), Account(story.issuer, "griffin")
-    token = story.gateway_token(story.sign_in(story.browser(), PASSWORD)["id_token"])
+    connector, mona = story.connector(), Account(story.issuer, "mona")
+    token = story.gateway_token(story.sign_in(story.browser(), PASSWORD, "mona")["id_token"])
     assert story.call(token) == "done"
     story.company.api("POST", "/api/identity-providers/sync", json={"issuer": story.issuer})
-    connector.set_enabled(griffin, False)
+    connector.set_enabled(mona, False)
     deadline = time.monotonic() + 60
     while (outcome := story.call(token)) == "done":
         assert time.monotonic() < deadline, "the directory's word does not arrive"
