@@ -52,6 +52,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("hunting-templates", "Every hunting template finds the rows that it must and no other, by two engines that agree."),
     Claim("hunting-counterparts", "Each of Microsoft's 37 hunting templates for AI agents has a counterpart that says how it differs."),
     Claim("hunting-library", "Operators keep, share and mark queries; nobody sees what others keep, or overwrites what they changed."),
+    # -- versions and publishing ----------------------------------------------------------------------------------
+    Claim("versions-kept", "Every manifest of an agent is a version, kept for ever and compared in the manifest's words."),
     # -- rules in KQL ---------------------------------------------------------------------------------------------
     Claim("rules-kql", "Every shipped rule in KQL raises what its attack rows must raise, and nothing on its benign rows."),
     Claim("rules-faults", "Everything that is wrong with a rule is told at once: file, place, line and column of its query."),

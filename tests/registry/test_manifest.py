@@ -36,7 +36,7 @@ from watchfloor.registry.problems import ManifestInvalid, Problems
 from watchfloor.registry.shape import read_company
 from watchfloor.registry.state import State, read_state
 from watchfloor.registry.steps import build_hash, compute_steps
-from watchfloor.storage import inventory
+from watchfloor.storage import versions
 from watchfloor.storage.canaries import list_canaries
 from watchfloor.storage.secrets import SecretHasher
 
@@ -232,7 +232,10 @@ def test_a_changed_agent_is_a_new_version_and_the_old_one_is_kept(world: World) 
     world.apply()
     world.apply(edited(lambda d: agent(d).update(version="4", instructions="Be polite.")))
     with world.store.read() as tx:
-        assert [v.version for v in inventory.list_agent_versions(tx, "customer-billing")] == ["3", "4"]
+        assert [(v.number, v.version, v.state) for v in versions.list_versions(tx, "customer-billing")] == [
+            (1, "3", "superseded"),
+            (2, "4", "live"),
+        ]
     assert AgentFacts.from_json(world.facts(Kind.AGENT)["customer-billing"]).version == "4"
 
 
@@ -246,7 +249,9 @@ def test_a_change_under_the_same_version_is_told_apart(world: World) -> None:
     world.apply()  # and back
     assert AgentFacts.from_json(world.facts(Kind.AGENT)["customer-billing"]).version == "3"
     with world.store.read() as tx:
-        assert len(inventory.list_agent_versions(tx, "customer-billing")) == 2
+        found = versions.list_versions(tx, "customer-billing")
+    assert [(v.number, v.version) for v in found] == [(1, "3"), (2, label), (3, "3")]
+    assert [v.state for v in found] == ["superseded", "superseded", "live"]
 
 
 def test_another_owner_state_or_secret_is_no_new_version(world: World) -> None:
@@ -315,7 +320,7 @@ def test_a_build_from_before_these_members_keeps_its_hash() -> None:
     text = yaml.safe_dump({"apiVersion": "watchfloor/v1", "kind": "Company", "agents": [{"id": "a", "name": "A"}]})
     values = read_company(read_document(text), Problems())
     steps = list(compute_steps(values, State(), SecretHasher(b"k" * 32), NOON, "root"))
-    (version,) = (step.after for step in steps if isinstance(step.after, inventory.AgentVersion))
+    (version,) = (step.after for step in steps if isinstance(step.after, versions.AgentVersion))
     assert (version.manifest, version.manifest_hash) == (before, build_hash(before))
 
 

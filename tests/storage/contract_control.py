@@ -271,8 +271,8 @@ def test_a_second_writer_of_the_same_row_gets_a_conflict(store: SqlControlStore)
 def test_a_reference_to_nothing_is_refused(store: SqlControlStore) -> None:
     with pytest.raises(Conflict), store.tx("ada") as tx:
         tx.connection.execute(
-            sa.insert(schema.agent_version).values(
-                agent_id="ghost", version="1", manifest_hash="", manifest={}, created_at=tx.now, created_by="ada"
+            sa.insert(schema.binding).values(
+                agent_id="ghost", server_id="none", tool="*", credential_owner="app", scope="read", created_at=tx.now
             )
         )
         tx.audit("agent:version", "agent/ghost")

@@ -25,7 +25,7 @@ from watchfloor.model.facts import (
 from watchfloor.model.people import RiskLevel
 from watchfloor.storage import inventory, schema
 from watchfloor.storage.control import ControlTx, SqlControlStore
-from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Credential, Tool, ToolServer
+from watchfloor.storage.inventory import Agent, Binding, Credential, Tool, ToolServer
 
 from .contract_control import postgres_url, site, store  # noqa: F401  fixtures: every engine
 from .lite import lite, migrated  # noqa: F401  fixtures: one engine, fast
@@ -271,16 +271,6 @@ def test_creation_keeps_its_time_and_times_are_exact(lite: SqlControlStore) -> N
         inventory.save_agent(tx, replace(AGENT, name="New", created_at=datetime(2030, 1, 1, tzinfo=UTC)))
         found = inventory.find_agent(tx, "billing")
     assert found is not None and found.created_at == AT
-
-
-def test_versions_are_kept_as_they_were(store: SqlControlStore) -> None:
-    version = AgentVersion("billing", "3", "d" * 64, {"name": "Billing"}, AT, "root")
-    with store.tx("root") as tx:
-        prepare(tx)
-        assert inventory.add_agent_version(tx, version)
-        assert not inventory.add_agent_version(tx, replace(version, manifest_hash="e" * 64))
-        assert inventory.list_agent_versions(tx, "billing") == [version]
-        assert inventory.find_version_hashes(tx) == {"billing": {"3": "d" * 64}}
 
 
 def test_a_tools_definition_is_not_copied_into_the_audit_log(lite: SqlControlStore) -> None:

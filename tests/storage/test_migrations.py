@@ -101,6 +101,26 @@ def test_an_incident_from_before_its_sums_had_their_order_is_counted_anew(engine
         assert connection.execute(sa.select(schema.incident_tally)).all() == []
 
 
+def test_builds_from_before_they_had_numbers_keep_their_order_and_the_one_in_use_is_live(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        migrations.upgrade(connection, "a test")
+        migrations.downgrade(connection, "0020")
+        at = datetime(2026, 11, 3, tzinfo=UTC)
+        agent = dict.fromkeys(("name", "description", "state", "risk", "platform", "model", "updated_by"), "")
+        agent |= {"id": "a", "version": "1", "epoch": 1, "manifest": {}, "created_at": at, "updated_at": at}
+        connection.execute(schema.agent.insert().values(**agent))
+        for n, build in enumerate(("1", "2", "1+abc")):  # and back to the first
+            connection.execute(
+                sa.text("INSERT INTO agent_version VALUES ('a', :build, 'h', '{\"n\": 1}', :at, 'root')"),
+                {"build": build, "at": n},
+            )
+    with engine.begin() as connection:
+        migrations.upgrade(connection, "a test")
+        v = schema.agent_version
+        found = connection.execute(sa.select(v.c.number, v.c.version, v.c.state, v.c.checks).order_by(v.c.number)).all()
+    assert found == [(1, "2", "superseded", []), (2, "1+abc", "superseded", []), (3, "1", "live", [])]
+
+
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     engine = sa.create_engine(f"sqlite:///{path}")

@@ -16,6 +16,30 @@ class AgentState(StrEnum):
     RETIRED = "retired"
 
 
+class VersionState(StrEnum):
+    """Where a version of an agent stands."""
+
+    SUBMITTED = "submitted"  # waits for somebody to decide
+    APPROVED = "approved"  # waits for its agent to be unblocked
+    DECLINED = "declined"
+    WITHDRAWN = "withdrawn"  # by its maker, or because a newer one was submitted
+    LIVE = "live"  # what its agent is, whenever it may be used
+    SUPERSEDED = "superseded"
+
+
+VERSION_MOVES: Final[dict[VersionState, frozenset[VersionState]]] = {
+    VersionState.SUBMITTED: frozenset(
+        {VersionState.LIVE, VersionState.APPROVED, VersionState.DECLINED, VersionState.WITHDRAWN}
+    ),
+    VersionState.APPROVED: frozenset({VersionState.LIVE, VersionState.SUPERSEDED}),
+    VersionState.LIVE: frozenset({VersionState.SUPERSEDED}),
+    VersionState.DECLINED: frozenset(),
+    VersionState.WITHDRAWN: frozenset(),
+    VersionState.SUPERSEDED: frozenset(),
+}
+"""What can become of a version. What was declined or superseded comes back only as another version."""
+
+
 class ServerState(StrEnum):
     """Whether tools of a tool server may be called at all."""
 

@@ -37,6 +37,7 @@ class Permission(StrEnum):
 
     PORTAL_USE = "portal.use"
     AGENT_READ = "agent.read"
+    AGENT_READ_OWN = "agent.read_own"
     AGENT_BLOCK = "agent.block"
     REGISTRY_WRITE = "registry.write"
     SIGHTING_READ = "sighting.read"
@@ -73,6 +74,7 @@ _READ_SOC: Final = frozenset(
     {
         Permission.PORTAL_USE,
         Permission.AGENT_READ,
+        Permission.AGENT_READ_OWN,
         Permission.USER_READ,
         Permission.ALERT_READ_SERIOUS,
         Permission.ALERT_READ,
@@ -104,6 +106,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
         {
             Permission.PORTAL_USE,
             Permission.AGENT_READ,
+            Permission.AGENT_READ_OWN,
             Permission.AGENT_BLOCK,
             Permission.SERVER_BLOCK,
             Permission.RESPONSE_DECIDE,
@@ -131,6 +134,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
         {
             Permission.PORTAL_USE,
             Permission.AGENT_READ,
+            Permission.AGENT_READ_OWN,
             Permission.USER_READ,
             Permission.DECISION_READ,
             Permission.HUNT_RUN,
@@ -138,7 +142,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
             Permission.ACCESS_WRITE,
         }
     ),
-    Role.MAKER: frozenset({Permission.PORTAL_USE}),
+    Role.MAKER: frozenset({Permission.PORTAL_USE, Permission.AGENT_READ_OWN}),
     Role.USER: frozenset(),
     Role.AUDITOR: _READ_SOC | {Permission.AUDIT_READ},
     Role.OWNER: frozenset(Permission),

@@ -60,6 +60,7 @@ from watchfloor.portal import (
     traces,
     transmitters,
     users,
+    versions,
 )
 from watchfloor.portal.auth import PUBLIC, SecondFactorMissing, Viewer, permit
 from watchfloor.portal.deps import PortalDeps
@@ -76,8 +77,8 @@ from watchfloor.portal.walls import Walls
 __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
-    health.router, auth.router, admin.router, blocking.router, users.router, incidents.router, responses.router,
-    playbooks.router, decisions.router, policies.router,
+    health.router, auth.router, admin.router, versions.router, blocking.router, users.router, incidents.router,
+    responses.router, playbooks.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, hunting_library.router, exports.router,
     kusto.kusto, kusto.graph,
     graph_cases.router, graph_risk.router, risk.router, incident_graph.router, blast_radius.router, sources.router,

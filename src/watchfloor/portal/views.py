@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, Field
 
 from watchfloor.guard.definitions import inspect
-from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
+from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect, VersionState
 from watchfloor.model.cases import Alert
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.risk import Risk, RiskState
@@ -225,16 +225,23 @@ class BindingView(BaseModel):
 
 
 class AgentVersionView(BaseModel):
-    """A build of an agent."""
+    """A version of an agent, with what was decided of it. ``version`` is its maker's name for the build."""
 
+    number: int
     version: str
     manifest_hash: str
+    state: VersionState
     created_at: datetime
     created_by: str
+    decided_at: datetime | None
+    decided_by: str | None
+    reason: str
+    conditions: str
+    audience: list[str] | None
 
 
 class AgentDetailView(AgentView):
-    """An agent with its builds, what it may use and what it declares of itself."""
+    """An agent with its versions, what it may use and what it declares of itself."""
 
     epoch: int
     verbs: list[str]

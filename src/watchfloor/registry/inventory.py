@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from watchfloor.model.agents import AgentState, ServerState
 from watchfloor.model.errors import InputError, NotFound
 from watchfloor.registry.lifecycle import Verb, next_state
-from watchfloor.storage import inventory
-from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Tool, ToolServer
+from watchfloor.storage import inventory, versions
+from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
+from watchfloor.storage.versions import AgentVersion
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AgentDetail:
-    """An agent with its builds and what it may use."""
+    """An agent with its versions and what it may use."""
 
     agent: Agent
     versions: tuple[AgentVersion, ...]
@@ -46,9 +47,14 @@ def get_agent(tx: ControlTx, agent_id: str) -> AgentDetail:
     agent = _agent(tx, agent_id)
     return AgentDetail(
         agent,
-        tuple(inventory.list_agent_versions(tx, agent_id)),
+        tuple(versions.list_versions(tx, agent_id)),
         tuple(inventory.list_bindings(tx, agent_id=agent_id)),
     )
+
+
+def answers_for(agent: Agent, user_id: str) -> bool:
+    """Whether the agent is this user's own: its maker or its owner."""
+    return user_id in (agent.maker_id, agent.owner_id)
 
 
 def list_servers(tx: ControlTx) -> list[ServerDetail]:

@@ -30,11 +30,12 @@ from watchfloor.storage import inventory, people
 from watchfloor.storage.canaries import delete_canary, save_canary
 from watchfloor.storage.changes import fields_of
 from watchfloor.storage.identity_connectors import Connector, find_connector, save_connector, secret_place
-from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Credential, Tool, ToolServer
+from watchfloor.storage.inventory import Agent, Binding, Credential, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames, save_known_names
 from watchfloor.storage.people import IdentityProvider, User
 from watchfloor.storage.policies import publish_policy
 from watchfloor.storage.secrets import SecretHasher, ensure_secret_hasher, secret_hasher
+from watchfloor.storage.versions import AgentVersion, add_version
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -195,7 +196,7 @@ def _visible(record: Record | None) -> dict[str, Any]:
     if isinstance(record, PolicyBody):
         return {k: v for k, v in record.body.items() if k != "version"}
     if isinstance(record, AgentVersion):
-        return {"manifest_hash": record.manifest_hash[:12]}
+        return {"version": record.version, "manifest_hash": record.manifest_hash[:12]}
     fields = {k: v for k, v in fields_of(record).items() if k not in _HIDDEN}
     if isinstance(record, User):
         del fields["not_before"]
@@ -257,7 +258,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any, Any], object]]] = {
     ToolServer: inventory.save_server,
     Tool: inventory.save_tool,
     Agent: inventory.save_agent,
-    AgentVersion: inventory.add_agent_version,
+    AgentVersion: add_version,
     Binding: inventory.save_binding,
     PolicyBody: lambda tx, record: publish_policy(tx, record.body),
 }

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from watchfloor.model.facts import CanaryFacts, Organization
-from watchfloor.storage import inventory, people, policies, provisioning
+from watchfloor.storage import inventory, people, policies, provisioning, versions
 from watchfloor.storage.canaries import list_canaries
 from watchfloor.storage.identity_connectors import Connector, list_connectors
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames, list_known_names
 from watchfloor.storage.people import IdentityProvider, User
 from watchfloor.storage.policies import PolicyVersion
+from watchfloor.storage.versions import KnownVersions
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class State:
     """Everything that a manifest can declare, by id.
 
-    ``versions``: agent → version → hash of that build. ``provisioned``: users that a provider told of by SCIM;
+    ``versions``: what is known of an agent's versions. ``provisioned``: users that a provider told of by SCIM;
     ``told_groups``: the groups that it put users in.
     """
 
@@ -43,7 +44,7 @@ class State:
     agents: Mapping[str, Agent] = field(default_factory=dict)
     bindings: Mapping[tuple[str, str, str], Binding] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    versions: Mapping[str, KnownVersions] = field(default_factory=dict)
     policies: Mapping[str, PolicyVersion] = field(default_factory=dict)
 
 
@@ -63,6 +64,6 @@ def read_state(tx: ControlTx) -> State:
         agents={a.id: a for a in inventory.list_agents(tx)},
         bindings={(b.agent_id, b.server_id, b.tool): b for b in inventory.list_bindings(tx)},
         fingerprints=inventory.list_fingerprints(tx),
-        versions=inventory.find_version_hashes(tx),
+        versions=versions.list_known(tx),
         policies={p.id: p for p in policies.current_policies(tx)},
     )

@@ -31,11 +31,12 @@ from watchfloor.registry.shape import DESCRIPTIVE
 from watchfloor.registry.state import State
 from watchfloor.storage.changes import differences
 from watchfloor.storage.identity_connectors import secret_place
-from watchfloor.storage.inventory import Agent, AgentVersion, Binding, Tool, ToolServer
+from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
 from watchfloor.storage.known_names import KnownNames
 from watchfloor.storage.people import IdentityProvider, User, without_sessions
 from watchfloor.storage.policies import same_policy
 from watchfloor.storage.secrets import SecretHasher, agent_secret_purpose
+from watchfloor.storage.versions import AgentVersion, KnownVersions
 
 TIMES: Final = ("created_at", "updated_at", "updated_by")
 _NOT_PART_OF_A_BUILD: Final = ("state", "owner", "sponsor", "sharedWith", "instances")
@@ -307,22 +308,27 @@ def _tool(server_id: str, declared: Values, state: State, now: datetime, *, is_t
 
 def _agents(company: Values, state: State, hasher: SecretHasher, now: datetime, actor: str) -> Iterable[Step]:
     for declared in _sorted(company, "agents", "id"):
-        manifest = _normalised(declared)
-        build = build_hash(manifest)
-        label = _version_label(declared["version"], build, state.versions.get(declared["id"], {}))
+        known = state.versions.get(declared["id"], KnownVersions())
+        version = next_version(declared, known, now, actor)
         before = state.agents.get(declared["id"])
-        yield from _step("agent", declared["id"], before, _agent(declared, before, manifest, label, hasher, now, actor))
-        if label not in state.versions.get(declared["id"], {}):
-            version = AgentVersion(declared["id"], label, build, manifest, now, actor)
-            yield Step("version", f"{declared['id']}/{label}", None, version)
+        yield from _step("agent", declared["id"], before, _agent(declared, before, version, hasher, now, actor))
+        if version.version != known.live:
+            yield Step("version", f"{version.agent_id}/{version.number}", None, version)
         yield from _bindings(declared, state, hasher, now)
+
+
+def next_version(declared: Values, known: KnownVersions, now: datetime, actor: str) -> AgentVersion:
+    """The version that the agent's section ``declared`` makes, as it is numbered and called after those there are."""
+    manifest = _normalised(declared)
+    build = build_hash(manifest)
+    label = _version_label(declared["version"], build, known.hashes)
+    return AgentVersion(declared["id"], known.newest + 1, label, build, manifest, now, actor)
 
 
 def _agent(
     declared: Values,
     before: Agent | None,
-    manifest: Mapping[str, Any],
-    label: str,
+    version: AgentVersion,
     hasher: SecretHasher,
     now: datetime,
     actor: str,
@@ -341,14 +347,14 @@ def _agent(
         name=declared["name"],
         description=declared["description"],
         state=state_after_manifest(before.state if before else None, AgentState(declared["state"].value)),
-        version=label,
+        version=version.version,
         maker_id=declared["maker"],
         owner_id=declared["owner"] or declared["maker"],
         sponsor_id=declared["sponsor"],
         platform=declared["platform"],
         model=declared["model"],
         secret_hash=secret_hash,
-        manifest=manifest,
+        manifest=version.manifest,
         updated_at=now,
         updated_by=actor,
     )

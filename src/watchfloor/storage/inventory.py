@@ -1,8 +1,9 @@
-"""The registry's reads and writes: agents and their versions, tool servers, tools, bindings, credentials.
+"""The registry's reads and writes: agents, tool servers, tools, bindings, credentials.
 
-Below ``registry``, above the tables. Every write compares with what is stored, and if anything differs writes the row,
-projects the fact that the data plane holds, and audits who changed which fields, all in the caller's transaction; it
-returns whether anything differed. It does not know which changes are allowed: that is ``registry``.
+Below ``registry``, above the tables; versions of agents are in ``versions``. Every write compares with what is stored,
+and if anything differs writes the row, projects the fact that the data plane holds, and audits who changed which
+fields, all in the caller's transaction; it returns whether anything differed. It does not know which changes are
+allowed: that is ``registry``.
 """
 
 from __future__ import annotations
@@ -56,18 +57,6 @@ class Agent:
     model: str = ""
     secret_hash: str | None = field(default=None, repr=False)
     manifest: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class AgentVersion:
-    """A build of an agent, as it was declared."""
-
-    agent_id: str
-    version: str
-    manifest_hash: str
-    manifest: Mapping[str, Any]
-    created_at: datetime
-    created_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,48 +228,6 @@ def save_agent(tx: ControlTx, agent: Agent, action: str = "agent:update", reason
     save_agent_aliases(tx, before, agent)
     save_agent_profile(tx, before, agent)
     tx.audit(action, f"agent/{agent.id}", {**change, **({"reason": reason} if reason else {})})
-    return True
-
-
-def list_agent_versions(tx: ControlTx, agent_id: str) -> list[AgentVersion]:
-    """Builds of the agent, oldest first."""
-    v = schema.agent_version
-    rows = tx.connection.execute(sa.select(v).where(v.c.agent_id == agent_id).order_by(v.c.created_at, v.c.version))
-    return [AgentVersion(**dict(row._mapping)) for row in rows]
-
-
-def find_version_hashes(tx: ControlTx) -> dict[str, dict[str, str]]:
-    """Agent id → version → hash of its manifest, for every stored build."""
-    v = schema.agent_version
-    found: dict[str, dict[str, str]] = {}
-    for row in tx.connection.execute(sa.select(v.c.agent_id, v.c.version, v.c.manifest_hash)):
-        found.setdefault(row.agent_id, {})[row.version] = row.manifest_hash
-    return found
-
-
-def add_agent_version(tx: ControlTx, version: AgentVersion) -> bool:
-    """Keep a build. One that is stored already stays as it is: a build never changes."""
-    v = schema.agent_version
-    known = tx.connection.execute(
-        sa.select(v.c.manifest_hash).where(v.c.agent_id == version.agent_id, v.c.version == version.version)
-    ).scalar_one_or_none()
-    if known is not None:
-        return False
-    tx.connection.execute(
-        v.insert().values(
-            agent_id=version.agent_id,
-            version=version.version,
-            manifest_hash=version.manifest_hash,
-            manifest=dict(version.manifest),
-            created_at=version.created_at,
-            created_by=version.created_by,
-        )
-    )
-    tx.audit(
-        "agent:add-version",
-        f"agent/{version.agent_id}",
-        {"version": version.version, "manifest_hash": version.manifest_hash},
-    )
     return True
 
 

@@ -39,6 +39,7 @@ from watchfloor.storage.schema_signals import signal_received as signal_received
 from watchfloor.storage.schema_signals import signal_receiver as signal_receiver
 from watchfloor.storage.schema_signals import signal_stream as signal_stream
 from watchfloor.storage.schema_signals import signal_transmitter as signal_transmitter
+from watchfloor.storage.schema_versions import agent_version as agent_version
 
 # -- state as a whole ---------------------------------------------------------------------------------------------
 
@@ -95,15 +96,6 @@ agent = _table(
     _at("created_at"),
     _at("updated_at"),
     _text("updated_by"),
-)
-agent_version = _table(
-    "agent_version",
-    sa.Column("agent_id", sa.String(200), sa.ForeignKey("agent.id"), primary_key=True),
-    sa.Column("version", sa.String(100), primary_key=True),
-    _text("manifest_hash"),
-    _json("manifest"),
-    _at("created_at"),
-    _text("created_by"),
 )
 tool_server = _table(
     "tool_server",

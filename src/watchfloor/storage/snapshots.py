@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import sqlalchemy as sa
 
+from watchfloor.model.agents import VersionState
 from watchfloor.model.cases import Alert
 from watchfloor.storage.cases import alert_from
 from watchfloor.storage.changes import read_setting, write_setting
@@ -297,9 +298,10 @@ class Build:
 
 
 def list_builds(tx: ControlTx) -> dict[tuple[str, str], Build]:
-    """Every stored build, by agent and version."""
+    """Every build that was ever live, by agent and version: as it was declared last."""
     v = agent_version
-    query = sa.select(v.c.agent_id, v.c.version, v.c.created_at, v.c.created_by)
+    was_live = v.c.state.in_([VersionState.LIVE.value, VersionState.SUPERSEDED.value])
+    query = sa.select(v.c.agent_id, v.c.version, v.c.created_at, v.c.created_by).where(was_live).order_by(v.c.number)
     return {(r.agent_id, r.version): Build(r.created_at, r.created_by) for r in tx.connection.execute(query)}
 
 
