@@ -104,6 +104,8 @@ def test_a_block_is_proved_at_every_door_of_every_worker_and_a_door_that_lets_th
         impact = company.api("GET", "/api/agents/billing/impact")
         assert [user["user_id"] for user in impact["users"]] == ["griffin"] and impact["servers"] == ["mail"]
 
+        page = company.client.get("/act/block_agent?subject=billing").text
+        assert "1: griffin" in page
         company.api("POST", "/api/agents/billing/block", json={"reason": "a test"})
         proofs = wait_until(lambda: company.api("GET", "/api/agents/billing/proofs")["items"], what="the proof")
         assert [proof["status"] for proof in proofs] == ["proven"], proofs
@@ -113,12 +115,17 @@ def test_a_block_is_proved_at_every_door_of_every_worker_and_a_door_that_lets_th
         assert max(check["after_ms"] for check in proofs[0]["checks"]) < 1000
         assert {check["code"] for check in proofs[0]["checks"]} == {"agent_blocked"}
 
+        page = company.client.get("/agents/billing").text
+        assert "Proof of the block" in page and "NOT refused" not in page
+
         front.sabotaged["/guard/v1/decide"] = b'{"invocation": "inv_1", "verdict": "allow", "reasons": []}'
         proof = company.api("POST", "/api/agents/billing/proof")
         assert (proof["status"], checks(proof, refused=False)) == ("failed", {"decide"})
         (alert,) = company.api("GET", "/api/alerts")["items"]
         assert (alert["rule_id"], alert["severity"]) == ("block-not-enforced", "critical")
         assert "decide" in alert["description"]
+        assert "NOT refused" in company.client.get("/agents/billing").text
+        assert company.api("GET", "/api/agents/billing")["risk"] == "none"  # it is not the agent's fault
 
         front.sabotaged = {"/healthz": b"[", "/mcp": b"", "/guard": b"", "/agents": b"", "/copilot": b""}
         assert checks(company.api("POST", "/api/agents/billing/proof"), refused=True) == {"token-service"}

@@ -16,6 +16,7 @@ from watchfloor.model.errors import Denied, NotFound, WatchfloorError
 from watchfloor.model.people import Permission
 from watchfloor.model.sagas import SagaStatus
 from watchfloor.portal.auth import Viewer, permit, read_form
+from watchfloor.portal.blocking import impact_list, impact_of
 from watchfloor.portal.decisions import parsed, read_contents
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.holds import acting, visible_hold
@@ -167,7 +168,9 @@ def ask(
 ) -> Response:
     """What will happen, and why: asked before anything is done."""
     action = _action(deps, viewer, action_id)
-    about = _held_call(deps, viewer, subject) if action.subject == "hold" else None
+    about: Child = _held_call(deps, viewer, subject) if action.subject == "hold" else None
+    if action.id == "block_agent":
+        about = impact_list(impact_of(deps, subject))
     return _ask(viewer, action, subject, incident, about=about)
 
 
@@ -192,6 +195,7 @@ async def act(
             page.status_code = status_of(error)[0]
             return page
         deps.nudge(JOB)
+        deps.nudge("prove_blocks")
         return _proof(viewer, action, subject, incident_id, done)
 
     return await run_in_threadpool(carry_out)

@@ -86,6 +86,7 @@ _ROUTERS: Final = (
     setup.router, rules.router, rules.suppressing,
     access.router, graph_access.router, access_pages.router,
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
+    blocking.pages,
     transmitters.router, receivers.router, scim_providers.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}

@@ -9,13 +9,16 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
 from watchfloor.model.agents import AgentState
 from watchfloor.model.errors import NotFound, Unavailable
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit
-from watchfloor.portal.deps import Deps
+from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.html import Html, h
+from watchfloor.portal.layout import Column, csrf, moment, path, section, table
 from watchfloor.portal.views import Page
 from watchfloor.response import proof
 from watchfloor.storage import actions, inventory
@@ -26,8 +29,10 @@ from watchfloor.storage.holds import HoldStatus, list_holds
 from watchfloor.storage.inventory import Agent
 
 router = APIRouter(prefix="/api/agents/{agent_id}", tags=["agents"])
+pages = APIRouter(prefix="/agents/{agent_id}", tags=["pages"], include_in_schema=False)
 DAYS = 30
 _SHOWN = 50
+_NAMED = 5
 
 
 class UserOfAgent(BaseModel):
@@ -89,6 +94,11 @@ def _view(record: ActionRecord) -> ProofView:
 @router.get("/impact", summary="What blocking the agent would take away")
 def read_impact(agent_id: str, viewer: Annotated[Viewer, permit(Permission.AGENT_READ)], deps: Deps) -> ImpactView:
     """People who used it within thirty days, agents that hand work to it, what it reaches, calls that wait."""
+    return impact_of(deps, agent_id)
+
+
+def impact_of(deps: PortalDeps, agent_id: str) -> ImpactView:
+    """Who loses what. Raises ``NotFound``."""
     with deps.control.read() as tx:
         agent = _agent(tx, agent_id)
         servers = sorted({binding.server_id for binding in inventory.list_bindings(tx, agent_id=agent_id)})
@@ -128,6 +138,10 @@ def prove_block(agent_id: str, viewer: Annotated[Viewer, permit(Permission.AGENT
     """Asks every door of every worker, now, as the agent would. `failed` raises an alert as well."""
     with deps.control.read() as tx:
         _agent(tx, agent_id)
+    return _prove(deps, viewer, agent_id)
+
+
+def _prove(deps: PortalDeps, viewer: Viewer, agent_id: str) -> ProofView:
     if deps.prover is None:
         raise Unavailable("No gateway is configured, so nothing can be asked.")
     return _view(deps.prover.prove(agent_id, viewer.id))
@@ -140,3 +154,73 @@ def list_proofs(agent_id: str, viewer: Annotated[Viewer, permit(Permission.AGENT
         _agent(tx, agent_id)
         records = actions.list_records(tx, subject=f"agent/{agent_id}", action=proof.ACTION)
     return Page(items=[_view(record) for record in records])
+
+
+# -- pages --------------------------------------------------------------------------------------------------------
+
+
+@pages.post("/proof")
+def prove_by_form(
+    agent_id: str, viewer: Annotated[Viewer, permit(Permission.AGENT_BLOCK, form=True)], deps: Deps
+) -> RedirectResponse:
+    """Ask now, and show it on the agent's page."""
+    with deps.control.read() as tx:
+        _agent(tx, agent_id)
+    _prove(deps, viewer, agent_id)
+    return RedirectResponse(f"{path('agents', agent_id)}#proof", 303)
+
+
+def impact_list(view: ImpactView) -> Html:
+    """Who loses what, for whoever is about to block."""
+    people = ", ".join(user.user_id for user in view.users[:_NAMED])
+    more = f" and {view.user_count - _NAMED} more" if view.user_count > _NAMED else ""
+    facts = (
+        (f"People who used it in {view.days} days", f"{view.user_count}: {people}{more}" if people else "nobody"),
+        ("Calls in that time", str(view.calls)),
+        ("Agents that hand work to it", ", ".join(view.handed_work_by) or "none"),
+        ("Tool servers that it reaches", ", ".join(view.servers) or "none"),
+        ("Calls that wait for an approval", str(view.pending_holds)),
+    )
+    return h("dl", [(h("dt", name), h("dd", value)) for name, value in facts], cls="entities")
+
+
+def proof_section(deps: PortalDeps, viewer: Viewer, agent_id: str) -> Html:
+    """The last proof of a blocked agent's block, and the way to another."""
+    with deps.control.read() as tx:
+        records = actions.list_records(tx, subject=f"agent/{agent_id}", action=proof.ACTION, limit=1)
+    columns = (
+        Column("Door"),
+        Column("Asked for"),
+        Column("Worker"),
+        Column("Answer", wide=True),
+        Column("After the block"),
+    )
+    body: list[Html] = []
+    for view in map(_view, records):
+        refused = sum(check["is_refused"] for check in view.checks)
+        says = f"{refused} of {len(view.checks)} checks were refused because of the block."
+        assert view.at is not None
+        body.append(h("p", says, " Asked by ", view.by, ", ", moment(view.at), " (UTC).", cls="lead"))
+        rows = [
+            (
+                h("code", check["door"]),
+                h("code", check["about"]),
+                h("code", check["worker"] or "server"),
+                "refused: blocked" if check["is_refused"] else f"NOT refused: {check['code'] or check['says']}",
+                _since(check["after_ms"]),
+            )
+            for check in sorted(view.checks, key=lambda check: bool(check["is_refused"]))
+        ]
+        body.append(table("What each door answered", columns, rows, "Nothing was asked."))
+    if not body:
+        body.append(h("p", "Not asked yet. It is asked within seconds of each block.", cls="empty"))
+    form = h("form", csrf(viewer), h("button", "Prove it again", type="submit"), method="post",
+             action=path("agents", agent_id, "proof"))  # fmt: skip
+    may = Permission.AGENT_BLOCK in viewer.permissions
+    return h("div", section("Proof of the block", body, form if may else None), id="proof")
+
+
+def _since(milliseconds: float) -> str:
+    if milliseconds < 10_000:
+        return f"{milliseconds:.0f} ms"
+    return f"{milliseconds / 1000:.0f} s" if milliseconds < 600_000 else f"{milliseconds / 3_600_000:.1f} h"

@@ -22,6 +22,7 @@ from watchfloor.model.people import Permission
 from watchfloor.model.verdicts import Severity
 from watchfloor.portal.admin import agent_detail, counts_by_agent
 from watchfloor.portal.auth import Viewer, permit
+from watchfloor.portal.blocking import proof_section
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.holds import acting, visible_holds
 from watchfloor.portal.html import Child, Html, h
@@ -209,6 +210,7 @@ def agent(agent_id: str, viewer: Annotated[Viewer, permit(Permission.AGENT_READ)
             ),
             cls="columns",
         ),
+        proof_section(deps, viewer, view.id) if is_blocked else None,
         section("What was done", record_table(view.records)),
         here="/agents",
     )

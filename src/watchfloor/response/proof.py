@@ -313,7 +313,7 @@ def _draft(tx: ControlTx, agent_id: str, record: ActionRecord, failed: Sequence[
         severity=Severity.CRITICAL,
         tactic="Defense Evasion",
         techniques=("T1562",),
-        entities=(Entity(EntityKind.AGENT, agent_id, agent_id, EntityRole.IMPACTED),),
+        entities=(Entity(EntityKind.AGENT, agent_id, agent_id, EntityRole.RELATED),),
         evidence=(),
         first_activity=tx.now,
         last_activity=tx.now,
