@@ -1,4 +1,4 @@
-"""Writes the pages derived from code and content: settings, tables, functions, templates, policies, requirements.
+"""Writes the pages derived from code and content: settings, tables, functions, policies, posture, requirements, …
 
 ``make docs`` runs it; ``tests/test_docs.py`` fails when a page differs from what this would write.
 """
@@ -11,12 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from watchfloor.detection import hunting
+from watchfloor.detection import hunting, posture
 from watchfloor.guard import reference
 from watchfloor.kql import operators
 from watchfloor.kql.bind import calls, plugins
 from watchfloor.kql.functions import AGGREGATES, CONDITIONAL, FUNCTIONS, REFUSED
 from watchfloor.kql.functions.spec import CLASSES, Parameter
+from watchfloor.model.posture import Weight
 from watchfloor.settings import FIELDS
 from watchfloor.storage.compiler import described_views
 from watchfloor.storage.tables import TABLES, Table
@@ -249,6 +250,29 @@ def hunting_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def posture_page() -> str:
+    """The page on posture, its tables of indicators and of risk written anew."""
+    checks = posture.shipped()
+    indicators = ["| indicator | raises | level | why | recommendation | does not see |", "|---|---|---|---|---|---|"]
+    for check in checks:
+        one = check.indicator
+        most = f"up to {one.level}" if "Level" in check.columns else one.level
+        raises = ", ".join(one.raises)
+        said = " | ".join(_cell(text.strip()) for text in (one.why, one.recommendation, one.blind_spots))
+        indicators.append(f"| `{one.id}`: {_cell(one.title)} | {raises} | {most} | {said} |")
+    levels = (None, *Weight)
+    matrix = ["| likelihood \\ impact | " + " | ".join(w or "none" for w in levels) + " |", "|---" * 6 + "|"]
+    for likelihood in levels:
+        row = (posture.MATRIX[likelihood, impact].replace("_", " ") for impact in levels)
+        matrix.append(f"| **{likelihood or 'none'}** | {' | '.join(row)} |")
+    text = (HERE / "posture.md").read_text("utf-8")
+    for name, lines in (("indicators", indicators), ("matrix", matrix)):
+        begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
+        before, _, rest = text.partition(begin)
+        text = before + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2]
+    return text
+
+
 PAGES = {
     "asvs.md": asvs_page,
     "settings.md": settings_page,
@@ -256,6 +280,7 @@ PAGES = {
     "kql-functions.md": functions_page,
     "hunting-templates.md": hunting_page,
     "policies.md": policies_page,
+    "posture.md": posture_page,
     "detectors.md": lambda: reference.render((HERE / "detectors.md").read_text("utf-8")),
 }
 

@@ -48,6 +48,11 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("story-proof-of-enforcement", "Each enforcement point is shown to refuse a blocked agent; one that does not is told of."),
     Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published.", True,
           "versions are kept; submission and approval are not built"),
+    # -- posture --------------------------------------------------------------------------------------------------
+    Claim("posture-indicators", "Every posture indicator finds the agents that it must on its rows, and no other."),
+    Claim("posture-scan", "A scan says of each agent which indicators hold, with evidence and since when, and ends those that are mended."),
+    Claim("posture-risk", "An agent's risk is worked out from likelihood and impact, never falls as either grows, and names its reasons."),
+    Claim("posture-exception", "A finding is accepted with a reason until a day, audited, and never by whoever built the agent."),
     # -- hunting templates ----------------------------------------------------------------------------------------
     Claim("hunting-templates", "Every hunting template finds the rows that it must and no other, by two engines that agree."),
     Claim("hunting-counterparts", "Each of Microsoft's 37 hunting templates for AI agents has a counterpart that says how it differs."),

@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from watchfloor.detection import custom_rules, sessions
+from watchfloor.detection import custom_rules, posture_scan, sessions
 from watchfloor.detection.changed_tools import report_changed_tools
 from watchfloor.detection.kql_evaluate import Evaluator
 from watchfloor.detection.kql_runner import KqlDetector
@@ -243,6 +243,15 @@ def publish_exposure(context: JobContext) -> None:
     exposure_tables.publish_exposure(context.control, context.log, context.tenant, context.now())
 
 
+def scan_posture(context: JobContext) -> None:
+    """Ask every posture indicator whether it holds for an agent, and work out how risky agents are."""
+    now = context.now()
+    with context.control.read() as tx:
+        if not posture_scan.is_due(tx, now):
+            return
+    posture_scan.scan(context.control, Hunter(context.events), Scope(tenants=(context.tenant,)), now)
+
+
 def publish_alerts(context: JobContext) -> None:
     """Write down every alert that is new or changed, so that it can be hunted in."""
     publish_changed_alerts(context.control, context.log, context.tenant, context.now())
@@ -367,6 +376,7 @@ JOBS: Final = (
     Job(watch_sightings, 5),
     Job(publish_inventory, 15),
     Job(publish_exposure, 30),
+    Job(scan_posture, 30),
     Job(publish_alerts, 2),
     Job(stream_events, 5),
     Job(fade_risks, 300),

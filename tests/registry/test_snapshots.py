@@ -153,6 +153,7 @@ def test_an_agent_is_told_in_full(demo: Hunted) -> None:
     tools = {tool["name"]: tool for tool in row["DeclaredTools"]}
     assert tools["send_email"] == {
         "type": "mcp", "name": "send_email", "server": "mail", "effect": "send", "scope": "write", "credential": "app",
+            "pin": "unpinned",
     }  # fmt: skip
     assert tools["write_article"]["credential"] == "maker" and tools["update_customer"]["scope"] == "read"
     assert tools["Exchange rates"]["type"] == "openapi"

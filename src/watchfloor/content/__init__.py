@@ -1,8 +1,8 @@
-"""What is shipped as data: policies, detections, hunting templates, playbooks, views, descriptions of doors. Nothing in
-here decides.
+"""What is shipped as data: policies, detections, hunting templates, posture indicators, playbooks, views, descriptions
+of doors. Nothing in here decides.
 
-Policies, detections, templates and playbooks carry their own tests. A view (``tables/NAME.kql``) begins with comment
-lines that are YAML: what it is, and what each of its columns means; the rest is its query.
+Policies, detections, templates, indicators and playbooks carry their own tests. A view (``tables/NAME.kql``) begins
+with comment lines that are YAML: what it is, and what each of its columns means; the rest is its query.
 """
 
 from __future__ import annotations

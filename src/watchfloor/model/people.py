@@ -40,6 +40,7 @@ class Permission(StrEnum):
     AGENT_READ_OWN = "agent.read_own"
     AGENT_BLOCK = "agent.block"
     REGISTRY_WRITE = "registry.write"
+    POSTURE_WRITE = "posture.write"
     SIGHTING_READ = "sighting.read"
     SIGHTING_WRITE = "sighting.write"
     SOURCE_READ = "source.read"
@@ -111,6 +112,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
             Permission.SERVER_BLOCK,
             Permission.RESPONSE_DECIDE,
             Permission.REGISTRY_WRITE,
+            Permission.POSTURE_WRITE,
             Permission.SIGHTING_READ,
             Permission.SIGHTING_WRITE,
             Permission.SOURCE_READ,
@@ -124,6 +126,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     Role.SECURITY_ADMIN: _OPERATE
     | {
         Permission.POLICY_WRITE,
+        Permission.POSTURE_WRITE,
         Permission.ACCESS_WRITE,
         Permission.AGENT_BLOCK,
         Permission.SOURCE_WRITE,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from watchfloor.model.agents import AgentState, ToolEffect
 from watchfloor.model.errors import Denied
 from watchfloor.model.people import Permission
+from watchfloor.model.posture import RiskBand
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
 from watchfloor.portal.users import ActionBody
@@ -37,7 +38,7 @@ from watchfloor.registry import inventory as registry
 from watchfloor.registry import manifest, pinning
 from watchfloor.response.catalog import ACTIONS, Order
 from watchfloor.response.runner import Operator, perform
-from watchfloor.storage import actions, cases, risks
+from watchfloor.storage import actions, cases, posture, risks
 from watchfloor.storage.cases import AgentAlerts, CaseFilter
 from watchfloor.storage.control import ControlTx
 
@@ -86,7 +87,8 @@ def agent_detail(tx: ControlTx, viewer: Viewer, agent_id: str) -> AgentDetailVie
     records = actions.list_records(tx, subject=f"agent/{agent_id}", limit=20)
     everything = cases.sees_everything(viewer.permissions)
     now = risk_view(risks.find(tx, risks.AGENT, agent_id), with_reasons=everything)
-    return agent_detail_view(detail, counts.high, counts.critical, alerts, records, now)
+    band = posture.bands(tx, agent_id).get(agent_id, RiskBand.NOT_EVALUATED)
+    return agent_detail_view(detail, counts.high, counts.critical, band, alerts, records, now)
 
 
 @router.get("/actions", summary="Every action, and whether you may take it")
@@ -97,14 +99,23 @@ def list_actions(viewer: Annotated[Viewer, permit(Permission.PORTAL_USE)]) -> Pa
 
 @router.get("/agents", summary="Agents")
 def list_agents(
-    viewer: Annotated[Viewer, permit(Permission.AGENT_READ)], deps: Deps, state: AgentState | None = None
+    viewer: Annotated[Viewer, permit(Permission.AGENT_READ)],
+    deps: Deps,
+    state: AgentState | None = None,
+    posture_risk: Annotated[RiskBand | None, Query(alias="posture")] = None,
 ) -> Page[AgentView]:
-    """All of them by id, each with its unresolved high and critical alerts counted."""
+    """All of them by id, each with its unresolved high and critical alerts counted, and its risk (docs/posture.md)."""
     with deps.control.read() as tx:
         counts = counts_by_agent(tx, viewer)
         found = registry.list_agents(tx, state=state)
+        bands = posture.bands(tx)
     none = AgentAlerts("", 0, 0)
-    views = [agent_view(a, counts.get(a.id, none).high, counts.get(a.id, none).critical) for a in found]
+    judged = [(agent, bands.get(agent.id, RiskBand.NOT_EVALUATED)) for agent in found]
+    views = [
+        agent_view(a, counts.get(a.id, none).high, counts.get(a.id, none).critical, band)
+        for a, band in judged
+        if posture_risk in (None, band)
+    ]
     return Page(items=views)
 
 

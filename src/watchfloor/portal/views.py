@@ -17,6 +17,7 @@ from watchfloor.guard.definitions import inspect
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect, VersionState
 from watchfloor.model.cases import Alert
 from watchfloor.model.people import RiskLevel
+from watchfloor.model.posture import RiskBand
 from watchfloor.model.risk import Risk, RiskState
 from watchfloor.model.verdicts import Severity
 from watchfloor.portal.case_views import AlertView, IncidentView, RecordView, alert_view, record_view
@@ -194,7 +195,8 @@ def audit_view(entry: AuditEntry) -> AuditView:
 
 
 class AgentView(BaseModel):
-    """An agent in a list. The counts are of unresolved alerts."""
+    """An agent in a list. The counts are of unresolved alerts; ``posture`` is its risk by what it is, not by what it
+    did."""
 
     id: str
     name: str
@@ -204,6 +206,7 @@ class AgentView(BaseModel):
     platform: str
     model: str
     risk: RiskLevel
+    posture: RiskBand
     maker_id: str | None
     owner_id: str | None
     sponsor_id: str | None
@@ -253,17 +256,18 @@ class AgentDetailView(AgentView):
     records: list[RecordView]
 
 
-def _agent_fields(agent: Agent, high: int, critical: int) -> dict[str, Any]:
+def _agent_fields(agent: Agent, high: int, critical: int, posture: RiskBand) -> dict[str, Any]:
     names = (
         "id", "name", "description", "state", "version", "platform", "model", "risk", "maker_id", "owner_id",
         "sponsor_id", "created_at", "updated_at", "updated_by",
     )  # fmt: skip
-    return {n: getattr(agent, n) for n in names} | {"high_alerts": high, "critical_alerts": critical}
+    counts = {"high_alerts": high, "critical_alerts": critical}
+    return {n: getattr(agent, n) for n in names} | counts | {"posture": posture}
 
 
-def agent_view(agent: Agent, high: int = 0, critical: int = 0) -> AgentView:
+def agent_view(agent: Agent, high: int, critical: int, posture: RiskBand) -> AgentView:
     """An agent as shown in a list."""
-    return AgentView(**_agent_fields(agent, high, critical))
+    return AgentView(**_agent_fields(agent, high, critical, posture))
 
 
 def binding_view(binding: Binding) -> BindingView:
@@ -275,13 +279,14 @@ def agent_detail_view(
     detail: AgentDetail,
     high: int,
     critical: int,
+    posture: RiskBand,
     alerts: Sequence[Alert],
     records: Sequence[ActionRecord],
     risk_details: RiskView,
 ) -> AgentDetailView:
     """An agent with everything around it that the viewer may see."""
     return AgentDetailView(
-        **_agent_fields(detail.agent, high, critical),
+        **_agent_fields(detail.agent, high, critical, posture),
         epoch=detail.agent.epoch,
         risk_details=risk_details,
         verbs=[v.value for v in verbs(detail.agent.state)],

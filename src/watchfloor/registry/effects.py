@@ -103,6 +103,12 @@ def infer_effect(definition: Mapping[str, Any], *, is_trusted: bool) -> ToolEffe
     return effect
 
 
+def platform_tool_effect(tool: Mapping[str, Any]) -> ToolEffect:
+    """The effect of a tool that an agent's platform calls for it, as a manifest describes it: by its operation."""
+    described = {"name": tool.get("operation") or tool["name"], "description": tool.get("description", "")}
+    return infer_effect(described, is_trusted=False)
+
+
 def _from_words(definition: Mapping[str, Any]) -> ToolEffect:
     words = [word.lower() for word in _WORD.findall(str(definition.get("name", "")))]
     first = words[0] if words else ""

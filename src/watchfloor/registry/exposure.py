@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.model.agents import AgentState, CredentialOwner, PinState, Scope, ServerState, ToolEffect
 from watchfloor.model.people import RiskLevel
-from watchfloor.registry.effects import infer_effect
+from watchfloor.registry.effects import platform_tool_effect
 from watchfloor.registry.readers import ANY_TENANT, EVERYONE, GROUP
 from watchfloor.storage import inventory, people
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
@@ -305,8 +305,7 @@ class Exposure:
         agent_id, _, name = key.partition("/")
         agent = self.holdings.agents.get(agent_id)
         said = next((t for t in _items(agent, "platformTools") if t["name"] == name), {})
-        described = {"name": said.get("operation") or name, "description": said.get("description", "")}
-        effect = infer_effect(described, is_trusted=False)
+        effect = platform_tool_effect({"name": name, **said})
         properties = {
             "kind": said.get("kind", "connector"),
             "effect": effect.value,

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from watchfloor.model.agents import AgentState, CredentialOwner
+from watchfloor.model.agents import AgentState, CredentialOwner, PinState
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.risk import Risk, RiskState
+from watchfloor.registry.effects import platform_tool_effect
 from watchfloor.registry.readers import ANY_TENANT, EVERYONE, GROUP
 from watchfloor.registry.shape import PlatformToolKind, SignIn, SignInWhen
 from watchfloor.storage import inventory, people, risks, snapshots
@@ -194,7 +195,7 @@ def agents_info_row(agent: Agent, company: Company) -> Row:
         "Channels": _json(said.get("channels")),
         "Capabilities": _json(said.get("capabilities")),
         "DeclaredDataSources": _json(said.get("knowledge")),
-        "DeclaredTools": _json([*_declared_tools(grants, company), *({"type": _kind(t), **_shown(t)} for t in tools)]),
+        "DeclaredTools": _json([*_declared_tools(grants, company), *map(_declared_by_platform, tools)]),
         "McpServers": _json([*_mcp_servers(grants, company), *_platform_servers(tools)]),
         "Skills": _json(said.get("skills")),
         "ConnectedAgents": _json(
@@ -362,6 +363,7 @@ def _declared_tools(grants: Sequence[Binding], company: Company) -> Iterator[Row
             "name": grant.server_id if name == "*" else name,
             "server": grant.server_id,
             "effect": tool.effect.value if tool else "unknown",
+            "pin": tool.pin_state.value if tool else PinState.UNPINNED.value,
             "scope": grant.scope.value,
             "credential": grant.credential_owner.value,
         }
@@ -538,8 +540,9 @@ def _kind(tool: Mapping[str, Any]) -> PlatformToolKind:
     return PlatformToolKind(tool.get("kind", PlatformToolKind.CONNECTOR))
 
 
-def _shown(tool: Mapping[str, Any]) -> Row:
-    return {name: tool[name] for name in ("name", "operation", "connection", "credential", "urls") if name in tool}
+def _declared_by_platform(tool: Mapping[str, Any]) -> Row:
+    shown = {name: tool[name] for name in ("name", "operation", "connection", "credential", "urls") if name in tool}
+    return {"type": _kind(tool), **shown, "effect": platform_tool_effect(tool).value}
 
 
 def _section(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:

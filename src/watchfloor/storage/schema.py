@@ -22,6 +22,10 @@ from watchfloor.storage.schema_directory import identity_connector as identity_c
 from watchfloor.storage.schema_hunting import hunting_favourite as hunting_favourite
 from watchfloor.storage.schema_hunting import saved_query as saved_query
 from watchfloor.storage.schema_mail import mail as mail
+from watchfloor.storage.schema_posture import posture_agent as posture_agent
+from watchfloor.storage.schema_posture import posture_day as posture_day
+from watchfloor.storage.schema_posture import posture_exception as posture_exception
+from watchfloor.storage.schema_posture import posture_finding as posture_finding
 from watchfloor.storage.schema_risk import risk as risk
 from watchfloor.storage.schema_risk import risk_change as risk_change
 from watchfloor.storage.schema_risk import risk_detection as risk_detection
