@@ -72,7 +72,7 @@ def response(response_id: str, viewer: Annotated[Viewer, permit(Permission.ALERT
             (" · ", h("a", "the incident", href=path("incidents", view.incident_id))) if view.incident_id else None,
             cls="lead",
         ),
-        response_part(viewer, view, is_headed=False),
+        section("Steps", response_part(viewer, view, is_headed=False)),
         here="/responses",
     )
     if view.status is SagaStatus.RUNNING:
