@@ -15,6 +15,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from connectors.identity.machine import certificate, free_port
+from resolver import FORBIDDEN, Resolver
 from watchfloor.connectors.mail import SmtpServer
 from watchfloor.model.errors import InputError, Unavailable
 from watchfloor.response.ports import MailRefused
@@ -120,6 +121,18 @@ def test_no_password_is_sent_to_a_server_that_offers_no_tls() -> None:
     with serving(Choosy()) as port, pytest.raises(Unavailable, match="smtp_tls=starttls") as error:
         server(port, "starttls", user="watchfloor", password=PASSWORD).send(mail())
     assert isinstance(error.value.__cause__, smtplib.SMTPNotSupportedError)
+
+
+@pytest.mark.asvs("1.3.6")
+@pytest.mark.parametrize("way", ["starttls", "tls"])
+def test_a_name_that_stands_for_a_forbidden_address_is_not_called(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    resolver = Resolver({**FORBIDDEN, "mail.zava.example": ["127.0.0.1"]}).install(monkeypatch)
+    for name in FORBIDDEN:
+        with pytest.raises(Unavailable, match=f"{name}(:| )"):
+            SmtpServer(name, 25, FROM, way).send(mail())
+    assert resolver.asked == list(FORBIDDEN)
+    with pytest.raises(Unavailable, match="Connection refused"):
+        SmtpServer("mail.zava.example", free_port(), FROM, way).send(mail())
 
 
 @pytest.mark.parametrize(

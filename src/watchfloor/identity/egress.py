@@ -1,8 +1,8 @@
-"""The client by which the control plane calls others: no redirects, no proxies, no address that must not be called.
+"""How the control plane calls others: no redirects, no proxies, no address that must not be called.
 
-Below ``jwks``, ``oidc``, ``signals`` and the connectors; above httpx. What a URL may look like is ``model.urls``'s
-affair, which callers ask first. Here a name is looked up, once, every address that it stands for is held to the same
-rules, and the connection is made to these: whoever changes the name in between changes nothing.
+Below ``jwks``, ``oidc``, ``signals`` and the connectors; above httpx and plain connections. What a URL may look like is
+``model.urls``'s affair, which callers ask first. Here a name is looked up, once, every address that it stands for is
+held to the same rules, and the connection is made to these: whoever changes the name in between changes nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,17 @@ def client(timeout: float) -> httpx.Client:
     return httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
+def connect(host: str, port: int, timeout: float | None) -> socket.socket:
+    """A connection for whoever speaks something else than HTTP; ``timeout`` in seconds. Raises ``OSError``."""
+    failure = OSError(f"{host} has no address.")
+    for address in _addresses(host, port):
+        try:
+            return socket.create_connection((address, port), timeout)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
 class _Resolving(httpcore.NetworkBackend):
     """Connects by address, after a look at all of them."""
 
@@ -40,7 +51,11 @@ class _Resolving(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError(f"{host} has no address.")
-        for address in _addresses(host, port):
+        try:
+            found = _addresses(host, port)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        for address in found:
             try:
                 return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -52,9 +67,9 @@ def _addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise httpcore.ConnectError(f"{host} cannot be found: {error}") from error
+        raise OSError(f"{host} cannot be found: {error}") from error
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     for address in addresses:
         if problem := address_problem(address):
-            raise httpcore.ConnectError(f"{host} stands for {address}. {problem}")
+            raise OSError(f"{host} stands for {address}. {problem}")
     return addresses
