@@ -59,6 +59,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("hunting-library", "Operators keep, share and mark queries; nobody sees what others keep, or overwrites what they changed."),
     # -- versions and publishing ----------------------------------------------------------------------------------
     Claim("versions-kept", "Every manifest of an agent is a version, kept for ever and compared in the manifest's words."),
+    # -- the registry ---------------------------------------------------------------------------------------------
+    Claim("graph-packages", "Agents are read, filtered, blocked and unblocked as packages of Graph's catalogue."),
     # -- rules in KQL ---------------------------------------------------------------------------------------------
     Claim("rules-kql", "Every shipped rule in KQL raises what its attack rows must raise, and nothing on its benign rows."),
     Claim("rules-faults", "Everything that is wrong with a rule is told at once: file, place, line and column of its query."),
