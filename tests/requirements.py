@@ -46,8 +46,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed.", True, "not built"),
     Claim("story-block-agent", "The IT admin blocks the agent: current users are refused at the next call."),
     Claim("story-proof-of-enforcement", "Each enforcement point is shown to refuse a blocked agent; one that does not is told of."),
-    Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published.", True,
-          "versions are kept; submission and approval are not built"),
+    Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published."),
     # -- posture --------------------------------------------------------------------------------------------------
     Claim("posture-indicators", "Every posture indicator finds the agents that it must on its rows, and no other."),
     Claim("posture-scan", "A scan says of each agent which indicators hold, with evidence and since when, and ends those that are mended."),
@@ -61,6 +60,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("versions-kept", "Every manifest of an agent is a version, kept for ever and compared in the manifest's words."),
     # -- the registry ---------------------------------------------------------------------------------------------
     Claim("graph-packages", "Agents are read, filtered, blocked and unblocked as packages of Graph's catalogue."),
+    Claim("versions-approved-by-others", "What is live stays live until somebody who built neither agent nor version approves."),
     # -- rules in KQL ---------------------------------------------------------------------------------------------
     Claim("rules-kql", "Every shipped rule in KQL raises what its attack rows must raise, and nothing on its benign rows."),
     Claim("rules-faults", "Everything that is wrong with a rule is told at once: file, place, line and column of its query."),

@@ -105,10 +105,6 @@ def test_reasons_are_needed_and_agents_must_exist(zava: World) -> None:
 def test_other_steps_go_through_the_same_table(zava: World) -> None:
     for verb, state in (
         (Verb.WITHDRAW, AgentState.DRAFT),
-        (Verb.SUBMIT, AgentState.SUBMITTED),
-        (Verb.APPROVE, AgentState.PUBLISHED),
-        (Verb.BLOCK, AgentState.BLOCKED),
-        (Verb.UNBLOCK, AgentState.PUBLISHED),
         (Verb.RETIRE, AgentState.RETIRED),
     ):
         with zava.store.tx("it-admin") as tx:

@@ -38,6 +38,8 @@ class Permission(StrEnum):
     PORTAL_USE = "portal.use"
     AGENT_READ = "agent.read"
     AGENT_READ_OWN = "agent.read_own"
+    AGENT_SUBMIT = "agent.submit"
+    AGENT_APPROVE = "agent.approve"
     AGENT_BLOCK = "agent.block"
     REGISTRY_WRITE = "registry.write"
     POSTURE_WRITE = "posture.write"
@@ -108,6 +110,8 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
             Permission.PORTAL_USE,
             Permission.AGENT_READ,
             Permission.AGENT_READ_OWN,
+            Permission.AGENT_SUBMIT,
+            Permission.AGENT_APPROVE,
             Permission.AGENT_BLOCK,
             Permission.SERVER_BLOCK,
             Permission.RESPONSE_DECIDE,
@@ -145,7 +149,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
             Permission.ACCESS_WRITE,
         }
     ),
-    Role.MAKER: frozenset({Permission.PORTAL_USE, Permission.AGENT_READ_OWN}),
+    Role.MAKER: frozenset({Permission.PORTAL_USE, Permission.AGENT_READ_OWN, Permission.AGENT_SUBMIT}),
     Role.USER: frozenset(),
     Role.AUDITOR: _READ_SOC | {Permission.AUDIT_READ},
     Role.OWNER: frozenset(Permission),

@@ -5,6 +5,7 @@ Above ``registry`` and ``response``. Alert counts here obey the viewer's permiss
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
@@ -74,6 +75,12 @@ class ApproveToolBody(BaseModel):
     reason: str = Field(default="", max_length=2000)
 
 
+class UnblockBody(ActionBody):
+    """``version``: the number of the version that the agent is to be."""
+
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1)
+
+
 def counts_by_agent(tx: ControlTx, viewer: Viewer) -> dict[str, AgentAlerts]:
     """Unresolved serious alerts by agent, as far as the viewer may see them."""
     return {a.agent_id: a for a in cases.serious_alerts_by_agent(tx, viewer.permissions)}
@@ -126,8 +133,15 @@ def read_agent(agent_id: str, viewer: Annotated[Viewer, permit(Permission.AGENT_
         return agent_detail(tx, viewer, agent_id)
 
 
-def _perform(deps: PortalDeps, viewer: Viewer, action: str, subject: str, body: ActionBody) -> PerformedView:
-    order = Order(subject, body.reason, body.incident_id)
+def _perform(
+    deps: PortalDeps,
+    viewer: Viewer,
+    action: str,
+    subject: str,
+    body: ActionBody,
+    parameters: Mapping[str, str] | None = None,
+) -> PerformedView:
+    order = Order(subject, body.reason, body.incident_id, parameters or {})
     operator = Operator(viewer.id, viewer.permissions)
     return performed_view(perform(deps.control, deps.epoch, deps.now, operator, action, order))
 
@@ -144,10 +158,11 @@ def block_agent(
 
 @router.post("/agents/{agent_id}/unblock", summary="Let a blocked agent work again")
 def unblock_agent(
-    agent_id: str, body: ActionBody, viewer: Annotated[Viewer, permit(Permission.AGENT_BLOCK)], deps: Deps
+    agent_id: str, body: UnblockBody, viewer: Annotated[Viewer, permit(Permission.AGENT_BLOCK)], deps: Deps
 ) -> PerformedView:
-    """Not by whoever built it."""
-    return _perform(deps, viewer, "unblock_agent", agent_id, body)
+    """Not by whoever built it. It is the version that was approved since, or the one that was live."""
+    parameters = {"version": str(body.version)} if body.version is not None else {}
+    return _perform(deps, viewer, "unblock_agent", agent_id, body, parameters)
 
 
 @router.get("/servers", summary="Tool servers with their tools")

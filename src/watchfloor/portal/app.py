@@ -51,6 +51,7 @@ from watchfloor.portal import (
     posture,
     problems,
     receivers,
+    requests,
     response_pages,
     responses,
     risk,
@@ -79,8 +80,8 @@ from watchfloor.portal.walls import Walls
 __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
-    health.router, auth.router, admin.router, versions.router, blocking.router, users.router, incidents.router,
-    responses.router, playbooks.router, decisions.router, policies.router,
+    health.router, auth.router, admin.router, versions.router, requests.router, blocking.router, users.router,
+    incidents.router, responses.router, playbooks.router, decisions.router, policies.router,
     known_names.router, holds.router, traces.router, hunting.router, hunting_library.router, exports.router,
     kusto.kusto, kusto.graph, posture.router,
     graph_cases.router, graph_catalog.router, graph_risk.router, risk.router, incident_graph.router,

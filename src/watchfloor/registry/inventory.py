@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from watchfloor.model.agents import AgentState, ServerState
-from watchfloor.model.errors import InputError, NotFound
+from watchfloor.model.agents import AgentState, ServerState, VersionState
+from watchfloor.model.errors import Conflict, InputError, NotFound
+from watchfloor.registry import submissions
 from watchfloor.registry.lifecycle import Verb, next_state
 from watchfloor.storage import inventory, versions
 from watchfloor.storage.inventory import Agent, Binding, Tool, ToolServer
@@ -95,26 +96,44 @@ def block(tx: ControlTx, agent_id: str, reason: str) -> Agent:
     return blocked
 
 
-def unblock(tx: ControlTx, agent_id: str, reason: str) -> Agent:
-    """Let a blocked agent work again, as it was declared. Its old tokens stay dead.
+def unblock(tx: ControlTx, agent_id: str, reason: str, number: int | None = None) -> Agent:
+    """Let a blocked agent work again, as one version of it. Its old tokens stay dead.
 
-    Raises ``Denied`` if the transaction's actor built the agent, ``Conflict`` if it is not blocked.
+    ``number``: the live version, or the one that was approved while the agent was blocked, which is also what is taken
+    unless one is named; a version from before cannot be. Raises ``Denied`` if the transaction's actor built the agent
+    or the version, ``Conflict`` if it is not blocked.
     """
     agent = _agent(tx, agent_id)
     reason = _reason(reason)
-    unblocked = replace(agent, state=next_state(agent, Verb.UNBLOCK, tx.actor))
+    live, approved = (versions.newest_in(tx, agent_id, s) for s in (VersionState.LIVE, VersionState.APPROVED))
+    chosen = approved or live
+    if number is not None:
+        chosen = next((v for v in (live, approved) if v is not None and v.number == number), None)
+        if chosen is None:
+            known = " or ".join(str(v.number) for v in (live, approved) if v is not None)
+            raise Conflict(
+                f"agent {agent_id} cannot be unblocked as version {number}.",
+                where="version",
+                remedy=f"Possible: {known}." if known else "Have a version approved first.",
+            )
+    state = next_state(agent, Verb.UNBLOCK, tx.actor, chosen)
+    if chosen is not None and chosen is approved:
+        return submissions.go_live(tx, chosen, AgentState.PUBLISHED, reason)
+    if state is AgentState.DRAFT and versions.newest_in(tx, agent_id, VersionState.SUBMITTED) is not None:
+        state = AgentState.SUBMITTED  # as it was when it was blocked: somebody still has to decide
+    unblocked = replace(agent, state=state)
     inventory.save_agent(tx, unblocked, "agent:unblock", reason)
     return unblocked
 
 
 def change_state(tx: ControlTx, agent_id: str, verb: Verb, reason: str = "") -> Agent:
-    """Any other step of the lifecycle: submit, approve, decline, withdraw, retire."""
-    if verb is Verb.BLOCK:
-        return block(tx, agent_id, reason)
-    if verb is Verb.UNBLOCK:
-        return unblock(tx, agent_id, reason)
+    """Take an agent out of use: ``withdraw``, until a manifest or an approval publishes it again, or ``retire``."""
+    if verb not in (Verb.WITHDRAW, Verb.RETIRE):
+        raise ValueError(f"{verb.value} has a function of its own")
     agent = _agent(tx, agent_id)
     changed = replace(agent, state=next_state(agent, verb, tx.actor))
+    if verb is Verb.WITHDRAW:
+        changed = replace(changed, manifest={**agent.manifest, "state": AgentState.DRAFT.value})
     inventory.save_agent(tx, changed, f"agent:{verb.value}", reason)
     return changed
 

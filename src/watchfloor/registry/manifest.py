@@ -12,17 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from watchfloor.guard.policy import check_policy as guard_check_policy
+from watchfloor.model.agents import AgentState
 from watchfloor.model.errors import Conflict
 from watchfloor.model.facts import CanaryFacts, Organization
 from watchfloor.registry.document import read_document
 from watchfloor.registry.policies import record_set
 from watchfloor.registry.problems import ManifestInvalid, Problem, Problems
-from watchfloor.registry.references import CheckPolicy, Values, check_references
+from watchfloor.registry.readers import WHERE
+from watchfloor.registry.references import CheckPolicy, Values, check_references, items
 from watchfloor.registry.shape import DESCRIPTIVE, read_company
 from watchfloor.registry.state import State, read_state
 from watchfloor.registry.steps import TIMES, DeclaredConnector, PolicyBody, Record, SealedSecret, Step, compute_steps
@@ -149,7 +151,7 @@ def apply(
             remedy="Look at the new plan, then apply.",
         )
     for step in planned.steps:
-        _write(tx, step, vault)
+        write_step(tx, step, vault)
     policy_set = record_set(tx) if any(step.kind == "policy" for step in planned.steps) else None
     counts = dict(planned.summary)
     tx.audit("manifest:apply", "manifest", {**counts, "sha256": hashlib.sha256(text.encode()).hexdigest()})
@@ -172,7 +174,14 @@ def _read(text: str, state: State, check_policy: CheckPolicy) -> tuple[Values, l
     company = read_company(read_document(text), problems)
     warnings = check_references(company, state, problems, check_policy)
     problems.raise_if_any()
-    return company, warnings
+    return company, [*warnings, *_stays(company, state)]
+
+
+def _stays(company: Values, state: State) -> Iterator[str]:
+    for agent in items(company, "agents"):
+        before = state.agents.get(agent["id"])
+        if before is not None and before.state in (AgentState.BLOCKED, AgentState.SUBMITTED, AgentState.RETIRED):
+            yield f"{agent[WHERE]}: agent {before.id} is {before.state.value} and stays so."
 
 
 # -- showing ------------------------------------------------------------------------------------------------------
@@ -264,10 +273,13 @@ _WRITERS: Final[Mapping[type, Callable[[Any, Any], object]]] = {
 }
 
 
-def _write(tx: ControlTx, step: Step, vault: Vault) -> None:
+def write_step(tx: ControlTx, step: Step, vault: Vault | None = None) -> None:
+    """Store what ``step`` leads to. A step that holds a secret needs the ``vault``."""
     if isinstance(step.after, SealedSecret):
+        assert vault is not None
         _write_credential(tx, step.after, vault)
     elif isinstance(step.after, DeclaredConnector):
+        assert vault is not None
         _write_connector(tx, step.after, vault)
     elif step.after is not None:
         _WRITERS[type(step.after)](tx, step.after)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from watchfloor.guard.detectors.canary import problem_of as problem_of_canary
-from watchfloor.model.agents import AgentState, CredentialOwner, Scope, ToolEffect
+from watchfloor.model.agents import CredentialOwner, Scope, ToolEffect
 from watchfloor.registry.connector_shape import check_connector
 from watchfloor.registry.credentials import maker_credential_id
 from watchfloor.registry.problems import Problems, did_you_mean
@@ -184,8 +184,6 @@ class ReferenceCheck:
             if somebody not in (EVERYONE, ANY_TENANT) and not somebody.startswith(GROUP):
                 self._known(somebody, self.users, f"{where}.sharedWith", "user")
         before = self.state.agents.get(agent["id"]) if agent["id"] is not BAD else None
-        if before is not None and before.state in (AgentState.BLOCKED, AgentState.SUBMITTED, AgentState.RETIRED):
-            self.warnings.append(f"{where}: agent {before.id} is {before.state.value} and stays so.")
         secret = agent["secret"]
         if secret is Absent.REMOVE or (secret is Absent.KEEP and (before is None or before.secret_hash is None)):
             self.warnings.append(f"{where}: agent {agent['id']} has no secret, so it gets no tokens.")

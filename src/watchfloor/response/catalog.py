@@ -7,6 +7,7 @@ that it worked. To add one: a function here and a line in ``ACTIONS``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,12 +20,13 @@ from watchfloor.model.errors import Conflict, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.model.sagas import SagaKind
 from watchfloor.registry import inventory as registry
-from watchfloor.registry import pinning
+from watchfloor.registry import pinning, submissions
 from watchfloor.response import approvers, recovery, saga
 from watchfloor.response.plans import PLANS
 from watchfloor.response.ports import SecurityEvent
 from watchfloor.storage import holds, inventory, people
 from watchfloor.storage.holds import Hold, HoldStatus
+from watchfloor.storage.versions import AgentVersion
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
@@ -97,8 +99,31 @@ def _block_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
 
 def _unblock_agent(tx: ControlTx, order: Order) -> Mapping[str, Any]:
     recovery.refuse_plain_unblock(tx, order.subject_id)
-    agent = registry.unblock(tx, order.subject_id, order.reason)
-    return {"state": agent.state.value, "agent_epoch": agent.epoch}
+    number = order.parameters.get("version")
+    agent = registry.unblock(tx, order.subject_id, order.reason, int(number) if number else None)
+    return {"state": agent.state.value, "agent_epoch": agent.epoch, "version": agent.version}
+
+
+def _approve_version(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    audience = order.parameters.get("audience")
+    version = submissions.approve(
+        tx,
+        *submissions.parse_subject(order.subject_id),
+        order.reason,
+        conditions=order.parameters.get("conditions", ""),
+        audience=None if audience is None else json.loads(audience),
+    )
+    return _decided(tx, version)
+
+
+def _decline_version(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    return _decided(tx, submissions.decline(tx, *submissions.parse_subject(order.subject_id), order.reason))
+
+
+def _decided(tx: ControlTx, version: AgentVersion) -> Mapping[str, Any]:
+    agent = inventory.find_agent(tx, version.agent_id)
+    assert agent is not None
+    return {"version_state": version.state.value, "state": agent.state.value, "version": agent.version}
 
 
 def _revoke_user_sessions(tx: ControlTx, order: Order) -> Mapping[str, Any]:
@@ -244,8 +269,20 @@ ACTIONS: Final[dict[str, Action]] = {
         ),
         Action(
             "unblock_agent", "Unblock the agent", "agent", Permission.AGENT_BLOCK,
-            "The agent works again as it was declared. Tokens from before the block stay dead.",
+            "The agent works again, as the version that was approved last. Tokens from before the block stay dead.",
             _unblock_agent, undo="block_agent", rate=Rate(30),
+        ),
+        Action(
+            "approve_version", "Approve the version", "version", Permission.AGENT_APPROVE,
+            "The agent is this version from now on. A blocked agent stays blocked, and is unblocked with it.",
+            _approve_version, undo=None, no_undo="Block the agent, or apply the manifest from before.", rate=Rate(120),
+            precondition="Not by whoever built the agent or the version; no check fails; nothing newer is live.",
+            read_back="The workers' projection shows the version.",
+        ),
+        Action(
+            "decline_version", "Decline the version", "version", Permission.AGENT_APPROVE,
+            "What is live stays live, and the maker is told why.",
+            _decline_version, undo=None, no_undo="The maker submits it again.", rate=Rate(120),
         ),
         Action(
             "revoke_user_sessions", "Revoke the user's sessions", "user", Permission.USER_REVOKE,
