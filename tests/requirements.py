@@ -122,6 +122,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("counts-host", "Budgets count what all gateway workers of a host let through, as of a fifth of a second ago."),
     # -- responses ------------------------------------------------------------------------------------------------
     Claim("response-notified", "Who answers for a compromised user or agent, and the SOC, are told by mail, once, and never the user."),
+    Claim("channels", "Webhooks are signed so that receivers can verify them, and no name becomes markup in Teams or Slack."),
     Claim("response-local-first", "When confirming a compromise answers, the next call is refused, whatever the identity provider does."),
     Claim("response-read-back", "What the identity provider was asked for counts only as far as it is read back, and stands as evidence."),
     Claim("response-retried", "A provider that is out of order is asked again, not before it said, until it works or has failed."),

@@ -19,6 +19,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from watchfloor import content
+from watchfloor.connectors.channels import PostChannels
 from watchfloor.connectors.gateway import GatewayDoors
 from watchfloor.connectors.identity.registry import ConfiguredConnectors
 from watchfloor.connectors.mail import SmtpServer
@@ -53,7 +54,7 @@ from watchfloor.storage.control import SqlControlStore, utc_now
 from watchfloor.storage.epoch import EpochFile
 from watchfloor.storage.files import write_secret_file
 from watchfloor.storage.logs import log_opener
-from watchfloor.storage.mails import is_address
+from watchfloor.storage.messages import is_address
 from watchfloor.storage.ports import Scope
 from watchfloor.storage.profiles import complete_profiles
 from watchfloor.storage.remote import RemoteStore
@@ -173,6 +174,7 @@ def build_server(settings: Settings) -> Server:
             prover=prover,
             notifier=MailNotifier(settings.effective_server_url, _soc(settings)) if mailer is not None else None,
             mailer=mailer,
+            posts=PostChannels(control, vault),
             us=Us(settings.effective_server_url, settings.issuer),
             own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
         )

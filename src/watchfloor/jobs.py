@@ -38,7 +38,7 @@ from watchfloor.registry import exposure_tables, pinning, policies, sightings, s
 from watchfloor.response import holds, notify, playbooks, proof
 from watchfloor.response.hold_events import publish_hold_events
 from watchfloor.response.outbox import Outbox
-from watchfloor.response.ports import Emitter, Mailer, Notifier, Ports
+from watchfloor.response.ports import Emitter, Notifier, Ports, Sender
 from watchfloor.response.proof import Prover
 from watchfloor.storage import identity_connectors, people, risks
 from watchfloor.storage.activity import Activity
@@ -81,8 +81,10 @@ class JobContext:
     """Who tells people of responses."""
     prover: Prover | None = None
     """Who asks the gateway's doors."""
-    mailer: Mailer | None = None
+    mailer: Sender | None = None
     """Who takes our mail."""
+    posts: Sender | None = None
+    """Who takes messages for channels besides mail."""
     us: Us | None = None
     """Who we are to receivers of security events."""
     ruleset: Ruleset = field(default_factory=shipped)
@@ -322,10 +324,9 @@ def deliver_signals(context: JobContext) -> None:
         deliver.deliver_all(context.control, context.vault, context.us)
 
 
-def deliver_mails(context: JobContext) -> None:
-    """Send mails that are due."""
-    if context.mailer is not None:
-        notify.deliver_mails(context.control, context.mailer)
+def deliver_messages(context: JobContext) -> None:
+    """Send messages that are due, by mail and through other channels."""
+    notify.deliver_messages(context.control, context.mailer, context.posts)
 
 
 def drop_retired_keys(context: JobContext) -> None:
@@ -384,7 +385,7 @@ JOBS: Final = (
     Job(sync_directories, 600),
     Job(poll_signals, 5),
     Job(deliver_signals, 2),
-    Job(deliver_mails, 2),
+    Job(deliver_messages, 2),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),
 )

@@ -18,15 +18,15 @@ from connectors.identity.machine import certificate, free_port
 from resolver import FORBIDDEN, Resolver
 from watchfloor.connectors.mail import SmtpServer
 from watchfloor.model.errors import InputError, Unavailable
-from watchfloor.response.ports import MailRefused
-from watchfloor.storage.mails import Mail
+from watchfloor.response.ports import MessageRefused
+from watchfloor.storage.messages import Message
 from watchfloor_demo.mailsink import MailSink
 
 FROM, PASSWORD = "watchfloor@zava.example", "smtp-password-0123"
 
 
-def mail(to: str = "mona@zava.example", subject: str = "Griffin Vale: confirmed compromised") -> Mail:
-    return Mail("mail_1", "key", to, subject, "Grüße\n\nhttp://127.0.0.1/responses/rsp_1", datetime.now(UTC))
+def mail(to: str = "mona@zava.example", subject: str = "Griffin Vale: confirmed compromised") -> Message:
+    return Message("mail_1", "key", to, subject, "Grüße\n\nhttp://127.0.0.1/responses/rsp_1", datetime.now(UTC))
 
 
 class Choosy(MailSink):
@@ -78,7 +78,7 @@ def test_a_mail_arrives_as_it_was_written_and_a_name_cannot_add_to_its_head() ->
 def test_what_a_server_refuses_for_good_is_told_from_what_it_may_take_later() -> None:
     sink = Choosy()
     with serving(sink) as port:
-        with pytest.raises(MailRefused, match=r"takes no mail for nobody@zava.example: 550 no such mailbox"):
+        with pytest.raises(MessageRefused, match=r"takes no mail for nobody@zava.example: 550 no such mailbox"):
             server(port).send(mail("nobody@zava.example"))
         with pytest.raises(Unavailable, match="451 later"):
             server(port).send(mail("busy@zava.example"))

@@ -65,7 +65,7 @@ def test_the_manager_and_the_soc_are_told_once_and_never_the_user(house: House, 
     incident = house.client(Role.SOC_ANALYST).get("/api/incidents").json()["items"][0]["id"]
     response_id = confirm(house, incident_id=incident)
     for _ in range(2):
-        house.work("run_responses", "deliver_mails")
+        house.work("run_responses", "deliver_messages")
     told = sink.messages()
     assert sorted(to for each in told for to in each["to"]) == ["mona@zava.example", SOC]
     assert {each["subject"] for each in told} == {"[Watchfloor] Griffin Vale: confirmed compromised"}
@@ -82,7 +82,7 @@ def test_the_manager_and_the_soc_are_told_once_and_never_the_user(house: House, 
 def test_whoever_answers_for_an_agent_is_told_of_its_quarantine(house: House, sink: Choosy, smtp: SmtpServer) -> None:
     configure(house, smtp, soc=())
     ask(house, "/api/agents/billing/confirm-compromised")
-    house.work("run_responses", "deliver_mails")
+    house.work("run_responses", "deliver_messages")
     assert sorted(to for each in sink.messages() for to in each["to"]) == ["ada@zava.example", "mona@zava.example"]
 
 
@@ -90,7 +90,7 @@ def test_where_nobody_can_be_told_the_step_says_so(house: House, sink: Choosy, s
     configure(house, smtp, soc=())
     set_manager(house, "griffin")  # whose mailbox may be the thief's
     response_id = confirm(house)
-    house.work("run_responses", "deliver_mails")
+    house.work("run_responses", "deliver_messages")
     step = steps(house, response_id)["notify"]
     assert (step["state"], step["error"]) == ("skipped", "nobody who is to be told has a mail address.")
     assert sink.total == 0
@@ -102,15 +102,15 @@ def test_a_mail_server_that_is_down_gets_every_mail_once_it_is_back(house: House
     configure(house, smtp)
     confirm(house)
     house.jobs.run_now("run_responses")
-    house.jobs.run_now("deliver_mails")
+    house.jobs.run_now("deliver_messages")
     health = {job.name: job.last_error for job in house.jobs.health()}
-    assert "does not take mail" in health["deliver_mails"]
+    assert "does not take mail" in health["deliver_messages"]
     with serving(sink) as port:
         configure(house, replace(smtp, port=port))
-        house.work("deliver_mails")
+        house.work("deliver_messages")
         assert sink.total == 0, "not before it is due"
         house.clock.forward(minutes=1)
-        house.work("deliver_mails")
+        house.work("deliver_messages")
     assert sink.total == 1
 
 
@@ -122,11 +122,11 @@ def test_a_mail_that_nobody_takes_is_shown_as_failed_and_keeps_no_other_from_goi
     incident = house.client(Role.SOC_ANALYST).get("/api/incidents").json()["items"][0]["id"]
     confirm(house, incident_id=incident)
     house.work("run_responses")
-    house.jobs.run_now("deliver_mails")  # up to the one that is busy
-    house.work("deliver_mails")
+    house.jobs.run_now("deliver_messages")  # up to the one that is busy
+    house.work("deliver_messages")
     assert [each["to"] for each in sink.messages()] == [[SOC]]
     house.clock.forward(days=3)
-    house.jobs.run_now("deliver_mails")
+    house.jobs.run_now("deliver_messages")
     said = "\n".join(activity(house, incident))
     assert "Mail to nobody@zava.example: failed: the mail server" in said and "550 no such mailbox" in said
     assert "Mail to busy@zava.example: failed: given up" in said

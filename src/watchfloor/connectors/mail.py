@@ -1,6 +1,6 @@
 """Outgoing mail: the SMTP server that takes what people are to be told.
 
-Implements ``response.ports.Mailer`` with the standard library's client, as jobs have threads of their own. Over TLS or
+Implements ``response.ports.Sender`` with the standard library's client, as jobs have threads of their own. Over TLS or
 STARTTLS with verified certificates, in the clear only to this machine. It knows neither who is told nor why.
 """
 
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 from watchfloor.identity import egress
 from watchfloor.model.errors import InputError, Unavailable
 from watchfloor.model.urls import is_loopback, outbound_problem
-from watchfloor.response.ports import MailRefused
-from watchfloor.storage.mails import is_address
+from watchfloor.response.ports import MessageRefused
+from watchfloor.storage.messages import is_address
 
 if TYPE_CHECKING:
-    from watchfloor.storage.mails import Mail
+    from watchfloor.storage.messages import Message
 
 STARTTLS, TLS, CLEAR = WAYS = ("starttls", "tls", "none")
 
@@ -72,11 +72,11 @@ class SmtpServer:
         if not (self.user + self.password).isascii():
             raise InputError("SMTP takes ASCII alone.", where="smtp_user, smtp_password_file")
 
-    def send(self, mail: Mail) -> None:
-        """See ``Mailer.send``."""
+    def send(self, message: Message) -> None:
+        """See ``Sender.send``."""
         try:
             with self._session() as session:
-                session.send_message(self._message(mail), self.sender, [mail.recipient])
+                session.send_message(self._message(message), self.sender, [message.recipient])
         except ssl.SSLCertVerificationError as error:
             raise self._later(f"shows a certificate that nobody vouches for: {error.verify_message}") from error
         except smtplib.SMTPAuthenticationError as error:
@@ -87,7 +87,7 @@ class SmtpServer:
             raise self._later(f"takes no mail from {self.sender}: {said}") from error
         except smtplib.SMTPRecipientsRefused as error:
             (answer,) = error.recipients.values()
-            raise self._answered(f"takes no mail for {mail.recipient}", *answer) from error
+            raise self._answered(f"takes no mail for {message.recipient}", *answer) from error
         except smtplib.SMTPDataError as error:
             raise self._answered("does not take the mail", error.smtp_code, error.smtp_error) from error
         except smtplib.SMTPNotSupportedError as error:
@@ -110,26 +110,26 @@ class SmtpServer:
                 session.login(self.user, self.password)
             yield session
 
-    def _message(self, mail: Mail) -> EmailMessage:
+    def _message(self, told: Message) -> EmailMessage:
         message = EmailMessage(policy=SMTP)
-        message["From"], message["To"] = self.sender, mail.recipient
+        message["From"], message["To"] = self.sender, told.recipient
         # Names of agents and users stand in it: nothing of them may end the line.
-        subject = "".join(c if c.isprintable() else " " for c in mail.subject)
+        subject = "".join(c if c.isprintable() else " " for c in told.subject)
         message["Subject"] = subject[:_LONGEST_SUBJECT]
-        message["Date"] = format_datetime(mail.created_at)
+        message["Date"] = format_datetime(told.created_at)
         # The same however often it is sent, so that mail programs show it once.
-        message["Message-ID"] = f"<{mail.id}@{self.sender.rpartition('@')[2]}>"
+        message["Message-ID"] = f"<{told.id}@{self.sender.rpartition('@')[2]}>"
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(mail.text)
+        message.set_content(told.text)
         return message
 
     def _later(self, what: str) -> Unavailable:
         return Unavailable(f"the mail server {self.host}:{self.port} {what}.", retry_after=_RETRY_AFTER)
 
-    def _answered(self, what: str, code: int, answer: bytes | str) -> Unavailable | MailRefused:
+    def _answered(self, what: str, code: int, answer: bytes | str) -> Unavailable | MessageRefused:
         """An answer to this one mail: for good if the code says so."""
         told = f"{what}: {_said(code, answer)}"
-        return MailRefused(f"the mail server {self.host}:{self.port} {told}.") if code >= 500 else self._later(told)
+        return MessageRefused(f"the mail server {self.host}:{self.port} {told}.") if code >= 500 else self._later(told)
 
 
 class _Smtp(smtplib.SMTP):

@@ -17,18 +17,18 @@ import httpx
 from watchfloor.model.urls import address_problem
 
 
-def client(timeout: float) -> httpx.Client:
-    """A client; ``timeout`` in seconds. Close it."""
+def client(timeout: float, *, public_only: bool = False) -> httpx.Client:
+    """A client; ``timeout`` in seconds; ``public_only``: it calls nobody in a private network. Close it."""
     transport = httpx.HTTPTransport(trust_env=False)
     # httpx offers no other way to look at addresses; a test notices should this one end.
-    transport._pool._network_backend = _Resolving()
+    transport._pool._network_backend = _Resolving(public_only)
     return httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
 def connect(host: str, port: int, timeout: float | None) -> socket.socket:
     """A connection for whoever speaks something else than HTTP; ``timeout`` in seconds. Raises ``OSError``."""
     failure = OSError(f"{host} has no address.")
-    for address in _addresses(host, port):
+    for address in _addresses(host, port, public_only=False):
         try:
             return socket.create_connection((address, port), timeout)
         except OSError as error:
@@ -39,8 +39,8 @@ def connect(host: str, port: int, timeout: float | None) -> socket.socket:
 class _Resolving(httpcore.NetworkBackend):
     """Connects by address, after a look at all of them."""
 
-    def __init__(self) -> None:
-        self._inner = httpcore.SyncBackend()
+    def __init__(self, public_only: bool) -> None:
+        self._inner, self._public_only = httpcore.SyncBackend(), public_only
 
     def connect_tcp(
         self,
@@ -52,7 +52,7 @@ class _Resolving(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError(f"{host} has no address.")
         try:
-            found = _addresses(host, port)
+            found = _addresses(host, port, public_only=self._public_only)
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         for address in found:
@@ -63,13 +63,13 @@ class _Resolving(httpcore.NetworkBackend):
         raise failure
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def _addresses(host: str, port: int, *, public_only: bool) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise OSError(f"{host} cannot be found: {error}") from error
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     for address in addresses:
-        if problem := address_problem(address):
+        if problem := address_problem(address, public_only=public_only):
             raise OSError(f"{host} stands for {address}. {problem}")
     return addresses

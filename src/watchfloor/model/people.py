@@ -55,6 +55,7 @@ class Permission(StrEnum):
     SERVER_BLOCK = "server.block"
     RESPONSE_DECIDE = "response.decide"
     PLAYBOOK_WRITE = "playbook.write"
+    CHANNEL_WRITE = "channel.write"
     ALERT_READ_SERIOUS = "alert.read_serious"
     ALERT_READ = "alert.read"
     INCIDENT_TRIAGE = "incident.triage"
@@ -136,6 +137,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
         Permission.SOURCE_WRITE,
         Permission.SERVER_BLOCK,
         Permission.PLAYBOOK_WRITE,
+        Permission.CHANNEL_WRITE,
     },
     Role.ACCESS_ADMIN: frozenset(
         {

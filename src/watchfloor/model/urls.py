@@ -27,11 +27,12 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def outbound_problem(url: str, *, require_tls: bool = False) -> str | None:
+def outbound_problem(url: str, *, require_tls: bool = False, public_only: bool = False) -> str | None:
     """Why ``url`` may not be called, as a sentence; None if it may.
 
     Link-local, multicast and unspecified addresses are refused, for clouds keep their machines' credentials there;
-    private networks are not, for that is where tool servers live. ``require_tls``: plain HTTP only to this machine.
+    private networks are not, for that is where tool servers live, but with ``public_only``. ``require_tls``: plain HTTP
+    only to this machine.
     """
     if len(url) > _MAX_LENGTH or any(c <= " " or c == "\x7f" for c in url):
         return "This is no URL."
@@ -48,7 +49,7 @@ def outbound_problem(url: str, *, require_tls: bool = False) -> str | None:
         return "The URL must not hold credentials."
     if parts.fragment:
         return "The URL must not have a fragment (#…)."
-    problem = _host_problem(parts.hostname)
+    problem = _host_problem(parts.hostname, public_only)
     if problem is None and require_tls and parts.scheme == "http" and not is_loopback(url):
         return "The URL must begin with https://: what comes from there is trusted."
     return problem
@@ -63,10 +64,10 @@ def is_address(host: str) -> bool:
     return True
 
 
-def address_problem(address: str) -> str | None:
+def address_problem(address: str, *, public_only: bool = False) -> str | None:
     """Why nobody may be called at ``address``, which a name stands for, as a sentence; None if it may be."""
     try:
-        return _problem_of(ipaddress.ip_address(address))
+        return _problem_of(ipaddress.ip_address(address), public_only)
     except ValueError:
         return "The name stands for something that is no address."
 
@@ -75,18 +76,20 @@ def _split(url: str) -> SplitResult:
     return urlsplit(url)
 
 
-def _host_problem(host: str) -> str | None:
+def _host_problem(host: str, public_only: bool) -> str | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         # 2130706433, 0x7f.1 and 127.1 are addresses to some resolvers and names to others: nobody writes them honestly.
         return "Write the address with four decimal numbers." if _NUMERIC.fullmatch(host) else None
-    return _problem_of(address)
+    return _problem_of(address, public_only)
 
 
-def _problem_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
+def _problem_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address, public_only: bool) -> str | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if address.is_link_local or address.is_multicast or address.is_unspecified or address in _METADATA:
         return "This address must not be called: it is link-local, multicast, unspecified or a metadata service."
+    if public_only and not address.is_global:
+        return "This address is in a private network, where only what an administrator allowed is called."
     return None

@@ -27,6 +27,7 @@ from watchfloor.portal import (
     auth,
     blast_radius,
     blocking,
+    channels,
     decisions,
     exports,
     graph_access,
@@ -91,7 +92,7 @@ _ROUTERS: Final = (
     access.router, graph_access.router, access_pages.router,
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
     blocking.pages,
-    transmitters.router, receivers.router, scim_providers.router,
+    transmitters.router, receivers.router, scim_providers.router, channels.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 

@@ -19,7 +19,7 @@ from watchfloor.model.people import RiskLevel
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx
-    from watchfloor.storage.mails import Mail
+    from watchfloor.storage.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +78,18 @@ class Notifier(Protocol):
         ...
 
 
-class MailRefused(WatchfloorError):
-    """A mail that the server will not take, however often it is sent."""
+class MessageRefused(WatchfloorError):
+    """A message that will not be taken, however often it is sent."""
 
-    code = "mail_refused"
+    code = "message_refused"
 
 
-class Mailer(Protocol):
-    """Hands mail over to a mail server."""
+class Sender(Protocol):
+    """Hands messages over: to a mail server, or to channels."""
 
-    def send(self, mail: Mail) -> None:
-        """Returns once the server has taken it. Blocks; raises ``MailRefused``, and ``Unavailable`` if it may be taken
-        later.
+    def send(self, message: Message) -> None:
+        """Returns once the other side has taken it. Blocks; raises ``MessageRefused``, and ``Unavailable`` if it may be
+        taken later. The same message sent twice carries the same id.
         """
         ...
 

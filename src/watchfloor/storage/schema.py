@@ -21,7 +21,8 @@ from watchfloor.storage.schema_directory import directory_account as directory_a
 from watchfloor.storage.schema_directory import identity_connector as identity_connector
 from watchfloor.storage.schema_hunting import hunting_favourite as hunting_favourite
 from watchfloor.storage.schema_hunting import saved_query as saved_query
-from watchfloor.storage.schema_mail import mail as mail
+from watchfloor.storage.schema_messages import channel as channel
+from watchfloor.storage.schema_messages import message as message
 from watchfloor.storage.schema_posture import posture_agent as posture_agent
 from watchfloor.storage.schema_posture import posture_day as posture_day
 from watchfloor.storage.schema_posture import posture_exception as posture_exception
