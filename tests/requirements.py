@@ -52,6 +52,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("posture-scan", "A scan says of each agent which indicators hold, with evidence and since when, and ends those that are mended."),
     Claim("posture-risk", "An agent's risk is worked out from likelihood and impact, never falls as either grows, and names its reasons."),
     Claim("posture-exception", "A finding is accepted with a reason until a day, audited, and never by whoever built the agent."),
+    Claim("least-privilege", "The proposed grants are the smallest that cover what an agent did, and no past call would have failed."),
+    Claim("least-privilege-applies", "The proposed manifest, applied, takes away what was not used and changes nothing else."),
     # -- hunting templates ----------------------------------------------------------------------------------------
     Claim("hunting-templates", "Every hunting template finds the rows that it must and no other, by two engines that agree."),
     Claim("hunting-counterparts", "Each of Microsoft's 37 hunting templates for AI agents has a counterpart that says how it differs."),

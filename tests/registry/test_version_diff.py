@@ -34,6 +34,15 @@ def one(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, Reach, str]
             "Now may use every tool of mail to read and write, with its maker's credentials.",
         ),
         (
+            grant(tool="*", scope="write"), {"tools": [*BASE["tools"], *grant(tool="*", scope="write")["tools"]]},
+            "tools[mail/lookup]", Reach.NARROWER, "Now may use mail/lookup to only read, with its user's credentials.",
+        ),
+        (
+            grant(tool="*"), {"tools": [{**BASE["tools"][0], "tool": "*"}, {**BASE["tools"][0], "scope": "write"}]},
+            "tools[mail/lookup]", Reach.WIDER,
+            "Now may use mail/lookup to read and write, with its user's credentials.",
+        ),
+        (
             {}, {"tools": []}, "tools[mail/lookup]", Reach.NARROWER,
             "No longer may use mail/lookup to only read, with its user's credentials.",
         ),

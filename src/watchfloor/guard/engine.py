@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from watchfloor.guard.policy import PolicySet
 from watchfloor.guard.provenance.trace import Trace
 from watchfloor.guard.reasons import CODES
 from watchfloor.model.activity import Invocation
-from watchfloor.model.facts import Facts
+from watchfloor.model.facts import BindingFacts, Facts, granted
 from watchfloor.model.verdicts import Effect, Mode, Reason, Verdict
 
 
@@ -68,15 +68,21 @@ def decide(invocation: Invocation, context: Context) -> Verdict:
 
 
 def replay(
-    invocation: bytes | str | Mapping[str, Any], facts: bytes | str | Mapping[str, Any], policies: PolicySet
+    invocation: bytes | str | Mapping[str, Any],
+    facts: bytes | str | Mapping[str, Any],
+    policies: PolicySet,
+    *,
+    grants: Sequence[BindingFacts] | None = None,
 ) -> Verdict:
     """The verdict on a recorded invocation with recorded facts, under ``policies``.
 
-    With the policy set that the record names, it equals the recorded verdict. Raises ``ValueError``, ``TypeError`` or
-    ``KeyError`` when the record cannot be read.
+    With the policy set that the record names, it equals the recorded verdict. ``grants``: what the agent may use, in
+    place of the binding on record. Raises ``ValueError``, ``TypeError`` or ``KeyError`` when the record cannot be read.
     """
-    trace = codec.load_trace(invocation)
-    return decide(codec.load_invocation(invocation), Context(codec.load_facts(facts), policies, trace))
+    trace, call, known = codec.load_trace(invocation), codec.load_invocation(invocation), codec.load_facts(facts)
+    if grants is not None:
+        known = replace(known, binding=granted(grants, call.server_id, call.tool))
+    return decide(call, Context(known, policies, trace))
 
 
 def _decide(invocation: Invocation, facts: Facts, policies: PolicySet | None, trace: Trace | None) -> Verdict:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -227,6 +227,12 @@ class BindingFacts(Projected):
     scope: Scope = Scope.READ
     credential_id: str | None = None
     """The maker's stored credential, where ``credential_owner`` is maker."""
+
+
+def granted(bindings: Iterable[BindingFacts], server_id: str, tool: str) -> BindingFacts | None:
+    """The binding of one agent's that a call of ``tool`` goes by: that of this very tool, else of every tool."""
+    found = {binding.tool: binding for binding in bindings if binding.server_id == server_id}
+    return found.get(tool) or found.get("*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What policies would have decided over the past days: the what-if, before anybody publishes them.
+"""What policies, or other grants, would have decided over the past days: the what-if, before anybody publishes them.
 
 Every recorded decision whose input is still kept is taken again, with the facts of then and the policies to be tried;
 its rows are the calls that would have ended differently. With the policies in force it shows what today's detectors
@@ -19,8 +19,8 @@ import pyarrow as pa
 from watchfloor.guard.engine import replay
 from watchfloor.guard.policy import PolicySet, check_policy
 from watchfloor.model.errors import InputError, NotFound
-from watchfloor.model.facts import PolicyFacts
-from watchfloor.model.verdicts import Verdict
+from watchfloor.model.facts import BindingFacts, PolicyFacts
+from watchfloor.model.verdicts import Effect, Verdict
 from watchfloor.storage import policies
 from watchfloor.storage.activity import Activity, text
 from watchfloor.storage.hunting import Hunted, Hunter, Request
@@ -64,12 +64,18 @@ def candidate_set(tx: ControlTx, bodies: Sequence[Mapping[str, Any]], without: I
 
 @dataclass(eq=False)
 class PolicyTrial(Request):
-    """``candidates`` over the decisions of the last ``days`` before ``end``. Its rows are the differences, by time."""
+    """``candidates`` over the decisions of the last ``days`` before ``end``. Its rows are the differences, by time.
+
+    With ``grants`` it tries those: what the agent ``agent_id`` would be allowed to use. Then its calls are decided
+    twice, with what they were granted and with these, so that nothing else that changed since makes a difference.
+    """
 
     activity: Activity | None = None
     candidates: PolicySet | None = None
     days: int = 7
     end: datetime = field(default_factory=lambda: datetime.now(UTC))
+    agent_id: str = ""
+    grants: Sequence[BindingFacts] | None = None
     _counts: Counter[str] = field(default_factory=Counter, init=False)
     _calls: PastCalls | None = field(default=None, init=False)
 
@@ -86,6 +92,8 @@ class PolicyTrial(Request):
         """How many decisions were taken again, and what came of them."""
         counts = self._counts
         told = [f"{counts['decided']:,} calls were decided again, {counts['differs']:,} of them differently"]
+        if self.grants is not None:
+            told.append(f"{counts['fails']:,} of {counts['decided']:,} calls would have failed")
         told += [f"{counts[kind]:,} {kind}" for kind in sorted(counts) if kind.startswith("would ")]
         if lost := counts["looked at"] - counts["decided"]:
             told.append(f"{lost:,} calls were left out: their input is no longer kept, or cannot be read")
@@ -96,7 +104,9 @@ class PolicyTrial(Request):
     def answered_by(self, hunter: Hunter) -> Hunted:
         """The calls that would have ended differently. Raises ``Cancelled``."""
         assert self.activity is not None and self.candidates is not None
-        calls = self._calls = PastCalls(self.activity, self.end, self.days, lambda: self.ticket.is_cancelled)
+        calls = self._calls = PastCalls(
+            self.activity, self.end, self.days, lambda: self.ticket.is_cancelled, self.agent_id
+        )
         found: list[tuple[Any, ...]] = []
         for page in calls.pages(_READ):
             kept = self.activity.find_contents([text(row, "InvocationId") for row in page])
@@ -112,29 +122,34 @@ class PolicyTrial(Request):
         counts["looked at"] += 1
         if not recorded:
             return
+        was, would_have_been = text(row, "Verdict"), text(row, "WouldBe")
         try:
-            verdict = replay(recorded, text(row, "Facts"), self.candidates)
+            verdict = replay(recorded, text(row, "Facts"), self.candidates, grants=self.grants)
+            if self.grants is not None:
+                before = replay(recorded, text(row, "Facts"), self.candidates)
+                was, would_have_been = before.effect.value, before.would_be.value
         except (ValueError, TypeError, KeyError):
             return
         counts["decided"] += 1
-        was, would_have_been = text(row, "Verdict"), text(row, "WouldBe")
         if (was, would_have_been) == (verdict.effect.value, verdict.would_be.value):
             return
         counts["differs"] += 1
+        counts["fails"] += verdict.effect is Effect.BLOCK and was != Effect.BLOCK.value
         if was != verdict.effect.value:
             counts[f"would have ended as {verdict.effect.value} instead of {was}"] += 1
         if counts["differs"] <= MOST_ROWS:
-            found.append(_cells(row, verdict))
+            found.append(_cells(row, was, would_have_been, verdict))
 
 
-def _cells(row: Mapping[str, Any], verdict: Verdict) -> tuple[Any, ...]:
+def _cells(row: Mapping[str, Any], was: str, would_have_been: str, verdict: Verdict) -> tuple[Any, ...]:
     reason = verdict.reasons[0] if verdict.reasons else None
-    names = ("InvocationId", "AgentId", "AgentName", "UserId", "AccountUpn", "ServerId", "ToolName", "Verdict")
+    names = ("InvocationId", "AgentId", "AgentName", "UserId", "AccountUpn", "ServerId", "ToolName")
     return (
         row["Timestamp"],
         *(text(row, name) for name in names),
+        was,
         verdict.effect.value,
-        text(row, "WouldBe"),
+        would_have_been,
         verdict.would_be.value,
         reason.code if reason else "",
         (reason.policy_id or "") if reason else "",

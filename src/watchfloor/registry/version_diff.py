@@ -82,11 +82,22 @@ def _tools(before: Manifest, after: Manifest) -> Iterable[Difference]:
         was, now = old.get(key), new.get(key)
         where = f"tools[{key[0]}/{key[1]}]"
         if was is None and now is not None:
-            yield Difference(where, Reach.WIDER, f"Now {grant_says(now)}.", None, dict(now))
+            every = old.get((key[0], "*"))
+            reach = Reach.NARROWER if every is not None and _is_within(now, every) else Reach.WIDER
+            yield Difference(where, reach, f"Now {grant_says(now)}.", None, dict(now))
         elif now is None and was is not None:
             yield Difference(where, Reach.NARROWER, f"No longer {grant_says(was)}.", dict(was), None)
         elif was is not None and now is not None:
             yield from _grant(where, was, now)
+
+
+def _is_within(grant: Mapping[str, Any], every: Mapping[str, Any]) -> bool:
+    """Whether ``grant`` of one tool allows no more than ``every`` did, which was for every tool of its server."""
+    scopes, credentials = list(_MAY), list(_WHOSE)
+    return scopes.index(Scope(grant["scope"])) <= scopes.index(Scope(every["scope"])) and (
+        credentials.index(CredentialOwner(grant["credential"]))
+        <= credentials.index(CredentialOwner(every["credential"]))
+    )
 
 
 def _grant(where: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[Difference]:

@@ -20,12 +20,14 @@ _PAGE: Final = 500
 
 @dataclass
 class PastCalls:
-    """Decisions on calls within ``days`` before ``end``. ``total`` is known once ``pages`` has begun."""
+    """Decisions on calls within ``days`` before ``end``, of one agent or of all. ``total`` is known once ``pages`` has
+    begun."""
 
     activity: Activity
     end: datetime
     days: int
     is_cancelled: Callable[[], bool]
+    agent_id: str = ""
     total: int | None = field(default=None, init=False)
 
     def pages(self, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
@@ -35,6 +37,8 @@ class PastCalls:
             f"AgentActivity | where Timestamp >= {moment(begin)} and Timestamp < {moment(self.end)}"
             ' | where ActionType == "ToolCallDecided"'
         )
+        if self.agent_id:
+            where += f" | where AgentId == {literal(self.agent_id)}"
         counted = self.activity.query(f"{where} | summarize N = count()", 1)
         self.total = int(counted["N"][0].as_py()) if counted.num_rows else 0
         last = ""
