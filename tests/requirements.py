@@ -52,6 +52,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("posture-scan", "A scan says of each agent which indicators hold, with evidence and since when, and ends those that are mended."),
     Claim("posture-risk", "An agent's risk is worked out from likelihood and impact, never falls as either grows, and names its reasons."),
     Claim("posture-exception", "A finding is accepted with a reason until a day, audited, and never by whoever built the agent."),
+    Claim("posture-kql", "Findings are a table in KQL that says what the API says."),
     Claim("least-privilege", "The proposed grants are the smallest that cover what an agent did, and no past call would have failed."),
     Claim("least-privilege-applies", "The proposed manifest, applied, takes away what was not used and changes nothing else."),
     # -- hunting templates ----------------------------------------------------------------------------------------

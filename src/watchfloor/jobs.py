@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from watchfloor.detection import custom_rules, posture_scan, sessions
+from watchfloor.detection import custom_rules, posture_scan, posture_tables, sessions
 from watchfloor.detection.changed_tools import report_changed_tools
 from watchfloor.detection.kql_evaluate import Evaluator
 from watchfloor.detection.kql_runner import KqlDetector
@@ -254,6 +254,11 @@ def scan_posture(context: JobContext) -> None:
     posture_scan.scan(context.control, Hunter(context.events), Scope(tenants=(context.tenant,)), now)
 
 
+def publish_posture(context: JobContext) -> None:
+    """Write down how risky agents are and why, as far as that changed, so that it can be hunted in."""
+    posture_tables.publish_posture(context.control, context.log, context.tenant, context.now())
+
+
 def publish_alerts(context: JobContext) -> None:
     """Write down every alert that is new or changed, so that it can be hunted in."""
     publish_changed_alerts(context.control, context.log, context.tenant, context.now())
@@ -378,6 +383,7 @@ JOBS: Final = (
     Job(publish_inventory, 15),
     Job(publish_exposure, 30),
     Job(scan_posture, 30),
+    Job(publish_posture, 30),
     Job(publish_alerts, 2),
     Job(stream_events, 5),
     Job(fade_risks, 300),

@@ -49,6 +49,7 @@ ONLY_ONES_OWN: Final[dict[tuple[str, str], Permission | None]] = {
     ("DELETE", "/api/account/sessions/{session_id}"): None,
     ("POST", "/account/sessions/{session_id}"): None,
     ("DELETE", "/api/hunting/runs/{run_id}"): None,
+    ("GET", "/api/agents/{agent_id}/least-privilege"): Permission.AGENT_READ,
     ("GET", "/api/agents/{agent_id}/versions"): Permission.AGENT_READ,
     ("GET", "/api/agents/{agent_id}/versions/{number}"): Permission.AGENT_READ,
     ("GET", "/api/agents/{agent_id}/versions/{number}/diff"): Permission.AGENT_READ,

@@ -11,7 +11,9 @@ import yaml
 from portal.house import House
 from watchfloor.model.people import Role
 from watchfloor.storage import actions
+from watchfloor.storage.compiler import ticks
 from watchfloor.storage.drain import drain
+from watchfloor.storage.hunting import Request
 
 RISKY: dict[str, Any] = {
     "apiVersion": "watchfloor/v1",
@@ -199,3 +201,26 @@ def test_a_scan_over_what_did_not_change_writes_nothing(scanned: House) -> None:
     scanned.clock.forward(minutes=6)
     scan(scanned)
     assert audited() == before
+
+
+@pytest.mark.claim("posture-kql")
+def test_findings_are_a_table_that_says_what_the_api_says(scanned: House) -> None:
+    until = (scanned.clock() + timedelta(days=30)).isoformat()
+    body = {"reason": "A kiosk.", "expires_at": until}
+    at = "/api/agents/billing/posture/exceptions/no-authentication"
+    assert scanned.client(Role.IT_ADMIN).put(at, json=body).status_code == 200
+    scanned.work("publish_posture")
+    drain(scanned.log, scanned.stores.events)
+    request = Request("PostureFindings", now=ticks(scanned.clock() + timedelta(seconds=1)))
+    answer = scanned.deps.hunter.hunt(request)
+    names = [name for name, _ in answer.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in answer.values()]
+    told = {(f["agent_id"], f["indicator"]): f for f in ask(scanned, "/posture/findings")["items"]}
+    active_rows = {(r["AgentId"], r["Indicator"]): r for r in rows if r["State"] == "active"}
+    assert active_rows.keys() == told.keys()
+    for key, row in active_rows.items():
+        assert (row["Level"], row["Evidence"]) == (told[key]["level"], told[key]["evidence"])
+        assert (row["ExceptedUntil"] is not None) == (told[key]["exception"] is not None)
+    unknown = {r["Indicator"] for r in rows if r["AgentId"] == "hr" and r["State"] == "not_assessed"}
+    standing = ask(scanned, "/agents/hr/posture")["indicators"]
+    assert unknown == {one["indicator"] for one in standing if one["state"] == "not_assessed"}

@@ -375,7 +375,7 @@ def refusal(hunter: Hunter, text: str, scope: Scope | None = None) -> str:
 # -- what they cost ---------------------------------------------------------------------------------------------------
 
 
-OF_NOW = ("CurrentAgents", "CurrentGrants", "ExposureGraphEdges", "ExposureGraphNodes")
+OF_NOW = ("CurrentAgents", "CurrentGrants", "ExposureGraphEdges", "ExposureGraphNodes", "PostureFindings")
 """Views of what is true now: like their counterparts elsewhere, they have no time."""
 
 

@@ -170,17 +170,17 @@ def _store(
         before, agents = posture.list_findings(tx), posture.list_agents(tx)
         exceptions = posture.list_exceptions(tx)
         last = posture.last_scan(tx)
-    looked_at = answers.agents & registered
+    looked_at = answers.agents & registered.keys()
     added, changed, outcome = _compare(before, answers, looked_at, known_checks, now)
     fresh = _weighed(before, answers, looked_at, checks, exceptions, agents, now)
     differing = [one for one in fresh if one != agents.get(one.agent_id)]
-    gone = sorted(({key[0] for key in before} | agents.keys()) - registered)
+    gone = sorted(({key[0] for key in before} | agents.keys()) - registered.keys())
     _in_parts(control, "gone", gone, posture.forget)
     _in_parts(control, "opened", added, lambda tx, part: posture.write_findings(tx, part, ()))
     _in_parts(control, "changed", changed, lambda tx, part: posture.write_findings(tx, (), part))
     _in_parts(control, "agents", differing, lambda tx, part: posture.write_agents(tx, part, agents))
     counts = Counter(one.band.value for one in fresh)
-    counts[RiskBand.NOT_EVALUATED.value] += len(registered - looked_at)
+    counts[RiskBand.NOT_EVALUATED.value] += len(registered.keys() - looked_at)
     body = {
         "bands": dict(sorted(counts.items())),
         "indicators": dict(sorted(Counter(indicator for _, indicator in answers.active).items())),

@@ -200,9 +200,10 @@ def bands(tx: ControlTx, agent_id: str | None = None) -> dict[str, RiskBand]:
     return {found: _BANDS[band] for found, band in tx.connection.execute(query)}
 
 
-def registered(tx: ControlTx) -> frozenset[str]:
-    """Ids of the agents that the registry has and that are not retired."""
-    return frozenset(tx.connection.execute(sa.select(agent.c.id).where(agent.c.state != "retired")).scalars())
+def registered(tx: ControlTx) -> dict[str, str]:
+    """Agents that the registry has and that are not retired: their names by id."""
+    query = sa.select(agent.c.id, agent.c.name).where(agent.c.state != "retired")
+    return {row[0]: row[1] for row in tx.connection.execute(query)}
 
 
 def write_agents(tx: ControlTx, found: Iterable[AgentPosture], known: Collection[str]) -> None:

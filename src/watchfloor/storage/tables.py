@@ -13,6 +13,7 @@ from watchfloor.storage.tables_activity import AGENT_ACTIVITY, AGENT_CONTENT, PI
 from watchfloor.storage.tables_cases import ALERT_EVIDENCE, ALERT_INFO
 from watchfloor.storage.tables_exposure import EXPOSURE_SNAPSHOTS
 from watchfloor.storage.tables_inventory import AGENTS_INFO, AI_AGENTS_INFO, IDENTITY_INFO
+from watchfloor.storage.tables_posture import POSTURE_SNAPSHOTS
 from watchfloor.storage.tables_signins import SIGN_IN_EVENTS
 
 __all__ = ["AGENT_ACTIVITY", "AGENT_CONTENT", "SCHEMA_VERSION", "TABLES", "TIMESTAMP", "Column", "Table"]
@@ -27,6 +28,7 @@ TABLES: Final[dict[str, Table]] = {
         IDENTITY_INFO,
         SIGN_IN_EVENTS,
         EXPOSURE_SNAPSHOTS,
+        POSTURE_SNAPSHOTS,
         CONDITIONAL_ACCESS_EVENTS,
         ALERT_INFO,
         ALERT_EVIDENCE,
