@@ -63,6 +63,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("versions-kept", "Every manifest of an agent is a version, kept for ever and compared in the manifest's words."),
     # -- the registry ---------------------------------------------------------------------------------------------
     Claim("graph-packages", "Agents are read, filtered, blocked and unblocked as packages of Graph's catalogue."),
+    Claim("versions-histories", "In no history of an agent is an own or an older build let out, or a state left past the table."),
+    Claim("agents-owned", "Agents that nobody answers for are listed, and are handed over, but not by their own people."),
     Claim("versions-approved-by-others", "What is live stays live until somebody who built neither agent nor version approves."),
     # -- rules in KQL ---------------------------------------------------------------------------------------------
     Claim("rules-kql", "Every shipped rule in KQL raises what its attack rows must raise, and nothing on its benign rows."),

@@ -322,7 +322,8 @@ def _apply(
         elif not isinstance(step.after, AgentVersion):  # this version is stored already
             write_step(tx, step)
     assert after is not None
-    after = replace(after, state=state)
+    # Whoever answers for it may be another by now, which would name another build: this is the one that was decided on.
+    after = replace(after, state=state, version=version.version)
     inventory.save_agent(tx, after, action, reason)
     return after
 
