@@ -47,12 +47,11 @@ def test_a_blocked_agent_comes_back_as_the_version_that_its_maker_mended_and_som
     asked = submit(ada, {**BILLING, "version": "2", "tools": [READS]}, "No longer sends mail.")
     assert (asked["number"], asked["state"], asked["created_by"]) == (2, "submitted", "ada")
     assert {c["check"]: c["outcome"] for c in asked["checks"]} == {
-        "manifest": "passed", "changes": "warned", "tools": "warned",  # lookup was never listed, so it is not pinned
+        "manifest": "passed", "changes": "passed", "tools": "warned",  # lookup was never listed, so it is not pinned
     }  # fmt: skip
     assert [d["where"] for d in asked["differences"] if d["reach"] == "narrower"] == [
-        "tools[bank/pay]",
-        "tools[mail/*]",
-    ]
+        "tools[bank/pay]", "tools[mail/*]", "tools[mail/lookup]",
+    ]  # fmt: skip
     assert asked["may_not"].endswith("agent.approve.")
     (listed,) = it.get("/api/requests", params={"state": "submitted"}).json()["items"]
     assert (listed["agent_id"], listed["agent_state"], listed["note"]) == (
