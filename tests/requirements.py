@@ -43,7 +43,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("story-go-hunt", "A KQL query on the agent shows its creation, last change, triggers, agents and tools.", True,
           "AgentsInfo and AIAgentsInfo are filled and such queries run; there is no page that begins the hunt"),
     Claim("story-maker-credentials-hunt", "A prebuilt query finds every agent whose tools run on the maker's credentials."),
-    Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed.", True, "not built"),
+    Claim("story-notify-makers", "One click notifies each maker, and follows up until it is fixed."),
     Claim("story-block-agent", "The IT admin blocks the agent: current users are refused at the next call."),
     Claim("story-proof-of-enforcement", "Each enforcement point is shown to refuse a blocked agent; one that does not is told of."),
     Claim("story-resubmit", "The maker submits a corrected version; it is scanned, compared, approved and published."),
@@ -128,6 +128,8 @@ CLAIMS: tuple[Claim, ...] = (
     # -- responses ------------------------------------------------------------------------------------------------
     Claim("response-notified", "Who answers for a compromised user or agent, and the SOC, are told by mail, once, and never the user."),
     Claim("channels", "Webhooks are signed so that receivers can verify them, and no name becomes markup in Teams or Slack."),
+    Claim("notice-links", "A link that acknowledges a notice works once, for a while, for its notice; the database holds no token."),
+    Claim("notice-harmless", "Nothing that an agent's name says becomes a link, markup or a line of its own in a message."),
     Claim("response-local-first", "When confirming a compromise answers, the next call is refused, whatever the identity provider does."),
     Claim("response-read-back", "What the identity provider was asked for counts only as far as it is read back, and stands as evidence."),
     Claim("response-retried", "A provider that is out of order is asked again, not before it said, until it works or has failed."),

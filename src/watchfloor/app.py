@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
 from watchfloor.response import recovery
 from watchfloor.response.holds import AskLimits
+from watchfloor.response.makers import Rules
 from watchfloor.response.notify import MailNotifier
 from watchfloor.response.proof import Prover
 from watchfloor.settings import Settings
@@ -175,6 +177,7 @@ def build_server(settings: Settings) -> Server:
             notifier=MailNotifier(settings.effective_server_url, _soc(settings)) if mailer is not None else None,
             mailer=mailer,
             posts=PostChannels(control, vault),
+            notices=_notices(settings),
             us=Us(settings.effective_server_url, settings.issuer),
             own_urls=(settings.effective_gateway_url, f"http://{settings.gateway_host}:{settings.gateway_port}"),
         )
@@ -186,6 +189,7 @@ def build_server(settings: Settings) -> Server:
     portal = build_portal(
         PortalDeps(
             control=control,
+            notices=_notices(settings),
             events=events,
             compiler=compiler,
             vault=vault,
@@ -219,6 +223,17 @@ def _mailer(settings: Settings) -> SmtpServer | None:
     password = _secret_of(settings.smtp_password_file, "smtp_password_file") if settings.smtp_password_file else ""
     return SmtpServer(
         settings.smtp_host, settings.smtp_port, settings.mail_from, settings.smtp_tls, settings.smtp_user, password
+    )
+
+
+def _notices(settings: Settings) -> Rules:
+    """How makers are told."""
+    return Rules(
+        settings.effective_server_url,
+        timedelta(seconds=settings.notice_merge_seconds),
+        timedelta(days=settings.notice_remind_days),
+        timedelta(days=settings.notice_escalate_days),
+        has_mail=bool(settings.smtp_host),
     )
 
 

@@ -35,8 +35,10 @@ from watchfloor.identity.signals.receive import Receiver
 from watchfloor.identity.signals.streams import Us
 from watchfloor.model.errors import Conflict, NotFound, Unavailable, WatchfloorError
 from watchfloor.registry import exposure_tables, pinning, policies, sightings, snapshots
-from watchfloor.response import holds, notify, playbooks, proof
+from watchfloor.response import follow_up, holds, notify, playbooks, proof
+from watchfloor.response.acknowledge import SignedLinks
 from watchfloor.response.hold_events import publish_hold_events
+from watchfloor.response.makers import Rules
 from watchfloor.response.outbox import Outbox
 from watchfloor.response.ports import Emitter, Notifier, Ports, Sender
 from watchfloor.response.proof import Prover
@@ -85,6 +87,8 @@ class JobContext:
     """Who takes our mail."""
     posts: Sender | None = None
     """Who takes messages for channels besides mail."""
+    notices: Rules = field(default_factory=Rules)
+    """How makers are told."""
     us: Us | None = None
     """Who we are to receivers of security events."""
     ruleset: Ruleset = field(default_factory=shipped)
@@ -331,7 +335,20 @@ def deliver_signals(context: JobContext) -> None:
 
 def deliver_messages(context: JobContext) -> None:
     """Send messages that are due, by mail and through other channels."""
-    notify.deliver_messages(context.control, context.mailer, context.posts)
+    mailer = SignedLinks(context.vault, context.mailer) if context.mailer is not None else None
+    notify.deliver_messages(context.control, mailer, context.posts)
+
+
+def send_notices(context: JobContext) -> None:
+    """Send notices to makers that have waited for more to tell them."""
+    follow_up.send_due(context.control, context.notices)
+
+
+def follow_up_notices(context: JobContext) -> None:
+    """Look again at what makers were asked to change: close it, remind them, tell who owns the agent."""
+    hunter = Hunter(context.events, schema=Catalogue(context.control, catalogue()))
+    scope = Scope(tenants=(context.tenant,))
+    follow_up.follow_up(context.control, hunter, scope, context.now(), context.notices)
 
 
 def drop_retired_keys(context: JobContext) -> None:
@@ -391,6 +408,8 @@ JOBS: Final = (
     Job(sync_directories, 600),
     Job(poll_signals, 5),
     Job(deliver_signals, 2),
+    Job(send_notices, 5),
+    Job(follow_up_notices, 300),
     Job(deliver_messages, 2),
     Job(drop_retired_keys, 60),
     Job(checkpoint_audit, 30),

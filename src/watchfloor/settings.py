@@ -128,6 +128,12 @@ class Settings:
     mail_from: str = _setting("", "Address that our mail is from.")
     mail_soc: str = _setting("", "Addresses of the SOC, which is told of every response, separated by spaces.")
 
+    notice_merge_seconds: int = _setting(
+        300, "How long a notice to a maker waits for more to tell the same maker (docs/makers.md)."
+    )
+    notice_remind_days: int = _setting(3, "A maker is reminded of what is not fixed after so many days, and again.")
+    notice_escalate_days: int = _setting(7, "Owner and sponsor are told of what is not fixed after so many days.")
+
     log_level: str = _setting("info", "debug, info, warning or error.")
 
     @property
@@ -243,6 +249,9 @@ _BOUNDS = (
     ("copilot_studio_deadline", 0.05, 0.9),
     ("copilot_studio_session_seconds", 0, 30 * 86_400),
     ("smtp_port", 1, 65535),
+    ("notice_merge_seconds", 0, 86_400),
+    ("notice_remind_days", 1, 365),
+    ("notice_escalate_days", 1, 365),
     ("hot_days", 1, 3650),
     ("cold_days", 1, 36_500),
 )

@@ -46,6 +46,7 @@ from watchfloor.model.verdicts import Effect, Verdict
 from watchfloor.portal.app import build_portal
 from watchfloor.portal.deps import PortalDeps
 from watchfloor.registry import policies
+from watchfloor.response.makers import Rules
 from watchfloor.storage import inventory, people
 from watchfloor.storage.log import SqliteLog
 from watchfloor.storage.ports import EventLog
@@ -314,6 +315,7 @@ def _open(directory: Path, public_url: str, tokens: dict[str, str]) -> Iterator[
                 stores.control, vault, TokenSettings(issuer=f"{ORIGIN}/sts", gateway_url="http://127.0.0.1:7701")
             ),
             connectors=connectors,
+            notices=Rules(public_url, has_mail=True),
             now=clock,
             nudge=nudged.append,
             jobs=jobs.health,

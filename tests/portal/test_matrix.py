@@ -65,6 +65,7 @@ ONLY_ONES_OWN: Final[dict[tuple[str, str], Permission | None]] = {
     ("GET", "/api/requests/{agent_id}/{number}"): Permission.AGENT_READ,
     ("POST", "/api/requests/{agent_id}/{number}/withdraw"): Permission.REGISTRY_WRITE,
     ("POST", "/api/holds/delegations/{delegation_id}/end"): Permission.OPERATOR_WRITE,
+    ("POST", "/api/notices/{notice_id}/acknowledge"): None,
 }
 """What is somebody else's is not there, but for those who have this permission besides."""
 

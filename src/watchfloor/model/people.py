@@ -56,6 +56,7 @@ class Permission(StrEnum):
     RESPONSE_DECIDE = "response.decide"
     PLAYBOOK_WRITE = "playbook.write"
     CHANNEL_WRITE = "channel.write"
+    NOTICE_SEND = "notice.send"
     ALERT_READ_SERIOUS = "alert.read_serious"
     ALERT_READ = "alert.read"
     INCIDENT_TRIAGE = "incident.triage"
@@ -103,6 +104,7 @@ _OPERATE: Final = _READ_SOC | {
     Permission.LIST_WRITE,
     Permission.QUERY_SHARE,
     Permission.SIGHTING_WRITE,
+    Permission.NOTICE_SEND,
 }
 
 PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {

@@ -45,6 +45,8 @@ from watchfloor.portal import (
     known_names,
     kusto,
     least_privilege,
+    notice_pages,
+    notices,
     operators,
     owners,
     pages,
@@ -95,6 +97,7 @@ _ROUTERS: Final = (
     pages.router, incident_pages.router, response_pages.router, playbooks.pages, action_pages.router,
     blocking.pages,
     transmitters.router, receivers.router, scim_providers.router, channels.router,
+    notices.router, notice_pages.router,
 )  # fmt: skip
 _STATIC: Final = {"portal.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 

@@ -15,6 +15,7 @@ from watchfloor.identity.connector import Connectors, NoConnectors
 from watchfloor.identity.oidc import SignOns
 from watchfloor.identity.operators import Operators
 from watchfloor.identity.sts import TokenService
+from watchfloor.response.makers import Rules
 from watchfloor.response.proof import Prover
 from watchfloor.storage.activity import Activity
 from watchfloor.storage.compiler import KqlCompiler
@@ -93,6 +94,8 @@ class PortalDeps:
     sign_ons: SignOns | None = None
     """Sign-ins through an identity provider, where one is set; ``sign_on_name`` is what operators call it."""
     sign_on_name: str = "your organization"
+    notices: Rules = field(default_factory=Rules)
+    """How makers are told."""
     now: Callable[[], datetime] = utc_now
     nudge: Callable[[str], None] = _nothing
     jobs: Callable[[], Sequence[JobHealth]] = _no_jobs

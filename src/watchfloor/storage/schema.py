@@ -23,6 +23,9 @@ from watchfloor.storage.schema_hunting import hunting_favourite as hunting_favou
 from watchfloor.storage.schema_hunting import saved_query as saved_query
 from watchfloor.storage.schema_messages import channel as channel
 from watchfloor.storage.schema_messages import message as message
+from watchfloor.storage.schema_notices import notice as notice
+from watchfloor.storage.schema_notices import notice_item as notice_item
+from watchfloor.storage.schema_notices import notice_link as notice_link
 from watchfloor.storage.schema_posture import posture_agent as posture_agent
 from watchfloor.storage.schema_posture import posture_day as posture_day
 from watchfloor.storage.schema_posture import posture_exception as posture_exception
