@@ -64,6 +64,7 @@ CLAIMS: tuple[Claim, ...] = (
     # -- the registry ---------------------------------------------------------------------------------------------
     Claim("graph-packages", "Agents are read, filtered, blocked and unblocked as packages of Graph's catalogue."),
     Claim("versions-histories", "In no history of an agent is an own or an older build let out, or a state left past the table."),
+    Claim("agent-store", "Users find the agents that are shared with them, read what each can reach and as whom, and ask for others."),
     Claim("agents-owned", "Agents that nobody answers for are listed, and are handed over, but not by their own people."),
     Claim("versions-approved-by-others", "What is live stays live until somebody who built neither agent nor version approves."),
     # -- rules in KQL ---------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def _populate(made: Peopled) -> None:
     users += [{"id": f"{w}-victim-{_name(r)}", "criticality": 0} for r in Role for w in (OWN, OTHER)]
     tools = [{"server": "bank", "tool": "pay", "credential": "app", "scope": "write"}]
     agents = [
-        {"id": f"{whose}-{_name(role)}", "name": "x", "version": "1", "tools": tools,
+        {"id": f"{whose}-{_name(role)}", "name": "x", "version": "1", "tools": tools, "sharedWith": ["*"],
          "maker": _name(role) if whose == OWN else "ada", "owner": "mona"}
         for role in Role for whose in (OWN, OTHER)
     ]  # fmt: skip

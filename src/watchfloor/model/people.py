@@ -38,6 +38,7 @@ class Permission(StrEnum):
     PORTAL_USE = "portal.use"
     AGENT_READ = "agent.read"
     AGENT_READ_OWN = "agent.read_own"
+    STORE_USE = "store.use"
     AGENT_SUBMIT = "agent.submit"
     AGENT_APPROVE = "agent.approve"
     AGENT_BLOCK = "agent.block"
@@ -78,6 +79,7 @@ class Permission(StrEnum):
 _READ_SOC: Final = frozenset(
     {
         Permission.PORTAL_USE,
+        Permission.STORE_USE,
         Permission.AGENT_READ,
         Permission.AGENT_READ_OWN,
         Permission.USER_READ,
@@ -111,6 +113,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     Role.IT_ADMIN: frozenset(
         {
             Permission.PORTAL_USE,
+            Permission.STORE_USE,
             Permission.AGENT_READ,
             Permission.AGENT_READ_OWN,
             Permission.AGENT_SUBMIT,
@@ -144,6 +147,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     Role.ACCESS_ADMIN: frozenset(
         {
             Permission.PORTAL_USE,
+            Permission.STORE_USE,
             Permission.AGENT_READ,
             Permission.AGENT_READ_OWN,
             Permission.USER_READ,
@@ -153,8 +157,10 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
             Permission.ACCESS_WRITE,
         }
     ),
-    Role.MAKER: frozenset({Permission.PORTAL_USE, Permission.AGENT_READ_OWN, Permission.AGENT_SUBMIT}),
-    Role.USER: frozenset(),
+    Role.MAKER: frozenset(
+        {Permission.PORTAL_USE, Permission.STORE_USE, Permission.AGENT_READ_OWN, Permission.AGENT_SUBMIT}
+    ),
+    Role.USER: frozenset({Permission.STORE_USE}),
     Role.AUDITOR: _READ_SOC | {Permission.AUDIT_READ},
     Role.OWNER: frozenset(Permission),
 }

@@ -24,6 +24,7 @@ from watchfloor.portal import (
     account,
     action_pages,
     admin,
+    agentstore,
     auth,
     blast_radius,
     blocking,
@@ -85,9 +86,10 @@ from watchfloor.portal.walls import Walls
 __all__ = ["PortalDeps", "build_portal"]
 
 _ROUTERS: Final = (
-    health.router, auth.router, admin.router, versions.router, requests.router, owners.router, blocking.router,
-    users.router, incidents.router, responses.router, playbooks.router, decisions.router, policies.router,
-    known_names.router, holds.router, traces.router, hunting.router, hunting_library.router, exports.router,
+    health.router, auth.router, admin.router, versions.router, requests.router, owners.router, agentstore.router,
+    blocking.router, users.router, incidents.router, responses.router, playbooks.router, decisions.router,
+    policies.router, known_names.router, holds.router, traces.router, hunting.router, hunting_library.router,
+    exports.router,
     kusto.kusto, kusto.graph, posture.router, least_privilege.router,
     graph_cases.router, graph_catalog.router, graph_risk.router, risk.router, incident_graph.router,
     blast_radius.router, sources.router,

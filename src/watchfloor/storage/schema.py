@@ -47,6 +47,8 @@ from watchfloor.storage.schema_signals import signal_received as signal_received
 from watchfloor.storage.schema_signals import signal_receiver as signal_receiver
 from watchfloor.storage.schema_signals import signal_stream as signal_stream
 from watchfloor.storage.schema_signals import signal_transmitter as signal_transmitter
+from watchfloor.storage.schema_store import access_ask as access_ask
+from watchfloor.storage.schema_store import store_item as store_item
 from watchfloor.storage.schema_versions import agent_version as agent_version
 
 # -- state as a whole ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD: Final = "0024"
+HEAD: Final = "0025"
 """The newest revision; a test holds it against the files."""
 
 
