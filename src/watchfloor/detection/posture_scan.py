@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -21,7 +21,7 @@ from watchfloor.storage.activity import literal
 from watchfloor.storage.compiler import ticks
 from watchfloor.storage.hunting import Hunter, Request
 from watchfloor.storage.ports import Limits, Scope
-from watchfloor.storage.posture import AgentPosture, Exemption, Finding, Key, Scanned
+from watchfloor.storage.posture import AgentPosture, Exemption, Finding, Key, Known, Scanned
 
 if TYPE_CHECKING:
     from watchfloor.storage.control import ControlTx, SqlControlStore
@@ -167,17 +167,19 @@ def _store(
     known_checks = {check.indicator.id for check in checks}
     with control.read() as tx:
         registered = posture.registered(tx)
-        before, agents = posture.list_findings(tx), posture.list_agents(tx)
+        before, agents = posture.list_known(tx), posture.list_agents(tx)
         exceptions = posture.list_exceptions(tx)
         last = posture.last_scan(tx)
     looked_at = answers.agents & registered.keys()
-    added, changed, outcome = _compare(before, answers, looked_at, known_checks, now)
+    differs = _compare(before, answers, looked_at, known_checks, now)
     fresh = _weighed(before, answers, looked_at, checks, exceptions, agents, now)
     differing = [one for one in fresh if one != agents.get(one.agent_id)]
     gone = sorted(({key[0] for key in before} | agents.keys()) - registered.keys())
     _in_parts(control, "gone", gone, posture.forget)
-    _in_parts(control, "opened", added, lambda tx, part: posture.write_findings(tx, part, ()))
-    _in_parts(control, "changed", changed, lambda tx, part: posture.write_findings(tx, (), part))
+    _in_parts(control, "opened", differs.added, posture.add_findings)
+    _in_parts(control, "opened", differs.reopened, posture.reopen_findings)
+    _in_parts(control, "changed", differs.changed, posture.change_findings)
+    _in_parts(control, "ended", differs.ended, lambda tx, part: posture.end_findings(tx, part, now))
     _in_parts(control, "agents", differing, lambda tx, part: posture.write_agents(tx, part, agents))
     counts = Counter(one.band.value for one in fresh)
     counts[RiskBand.NOT_EVALUATED.value] += len(registered.keys() - looked_at)
@@ -190,7 +192,8 @@ def _store(
         seen = last.seen if last is not None and last.audit == position else now
         posture.note_scan(tx, Scanned(now, position, seen))
         posture.write_day(tx, now.date().isoformat(), body)
-    return replace(outcome, agents=len(looked_at))
+    opened = len(differs.added) + len(differs.reopened)
+    return Outcome(len(looked_at), opened, len(differs.changed), len(differs.ended))
 
 
 def _in_parts(
@@ -204,35 +207,38 @@ def _in_parts(
             tx.audit("posture:scan", "posture", {counted: len(part)})
 
 
+@dataclass(slots=True)
+class _Differences:
+    added: list[Finding] = field(default_factory=list)
+    reopened: list[Finding] = field(default_factory=list)
+    changed: list[Finding] = field(default_factory=list)
+    ended: list[Key] = field(default_factory=list)
+
+
 def _compare(
-    before: Mapping[Key, Finding], answers: Answers, looked_at: Collection[str], known: Collection[str], now: datetime
-) -> tuple[list[Finding], list[Finding], Outcome]:
-    """Findings that were never there, those that differ from what is stored, and how many began, changed and ended."""
-    added: list[Finding] = []
-    changed: list[Finding] = []
-    reopened = ended = 0
+    before: Mapping[Key, Known], answers: Answers, looked_at: Collection[str], known: Collection[str], now: datetime
+) -> _Differences:
+    """How what was asked differs from what is stored. Indicators that are there no more hold for nobody."""
+    found = _Differences()
     for key, (level, evidence) in answers.active.items():
         stored = before.get(key)
-        if stored is None:
-            added.append(Finding(*key, level, evidence, now))
-        elif stored.ended_at is not None:
-            changed.append(Finding(*key, level, evidence, now))
-            reopened += 1
-        elif (stored.level, stored.evidence) != (level, evidence):
-            changed.append(replace(stored, level=level, evidence=evidence))
-    for key, stored in before.items():
-        agent_id, indicator = key
-        if stored.ended_at is not None or key in answers.active or indicator in answers.failed:
+        if stored is not None and stored.is_open and (stored.level, stored.evidence) == (level, evidence):
             continue
-        if agent_id in looked_at or indicator not in known:
-            changed.append(replace(stored, ended_at=now))
-            ended += 1
-    opened = len(added) + reopened
-    return added, changed, Outcome(opened=opened, changed=len(changed) - reopened - ended, ended=ended)
+        fresh = Finding(*key, level, evidence, now)
+        (found.added if stored is None else found.changed if stored.is_open else found.reopened).append(fresh)
+    found.ended = [
+        key
+        for key, stored in before.items()
+        if stored.is_open
+        and key not in answers.active
+        and key[1] not in answers.failed
+        and (key[0] in looked_at or key[1] not in known)
+    ]
+    return found
 
 
 def _weighed(
-    before: Mapping[Key, Finding],
+    before: Mapping[Key, Known],
     answers: Answers,
     looked_at: Collection[str],
     checks: Sequence[Check],
@@ -241,21 +247,16 @@ def _weighed(
     now: datetime,
 ) -> list[AgentPosture]:
     indicators = {check.indicator.id: check.indicator for check in checks}
-    active: defaultdict[str, list[tuple[str, Weight]]] = defaultdict(list)
-    for (agent_id, indicator), (level, _) in answers.active.items():
-        active[agent_id].append((indicator, level))
-    for (agent_id, indicator), stored in before.items():
-        if indicator in answers.failed and stored.ended_at is None:
-            active[agent_id].append((indicator, stored.level))
     accepted = {key for key, one in exceptions.items() if one.expires_at > now}
+    active: defaultdict[str, list[tuple[Indicator, Weight]]] = defaultdict(list)
+    for key, (level, _) in answers.active.items():
+        if key not in accepted:
+            active[key[0]].append((indicators[key[1]], level))
+    for key, stored in before.items():
+        if key[1] in answers.failed and stored.is_open and key not in accepted:
+            active[key[0]].append((indicators[key[1]], _WEIGHTS[stored.level]))
     return [
-        _judged(
-            agent_id,
-            [(indicators[name], level) for name, level in active[agent_id] if (agent_id, name) not in accepted],
-            answers.not_assessed.get(agent_id, ()),
-            agents.get(agent_id),
-            now,
-        )
+        _judged(agent_id, active[agent_id], answers.not_assessed.get(agent_id, ()), agents.get(agent_id), now)
         for agent_id in sorted(looked_at)
     ]
 

@@ -97,11 +97,7 @@ def list_findings(tx: ControlTx, agent_id: str | None = None) -> dict[Key, Findi
     query = sa.select(f.c.agent_id, f.c.indicator, f.c.level, f.c.evidence, f.c.since, f.c.ended_at)
     if agent_id is not None:
         query = query.where(f.c.agent_id == agent_id)
-    # Tens of thousands in a large company: no look-up of an enumeration's word for each.
-    return {
-        (found, indicator): Finding(found, indicator, _WEIGHTS[level], evidence, since, ended)
-        for found, indicator, level, evidence, since, ended in tx.connection.execute(query)
-    }
+    return {one.key: one for row in tx.connection.execute(query) for one in (_finding(row),)}
 
 
 def find_findings(tx: ControlTx, filters: FindingFilter, now: datetime, *, after: str, limit: int) -> list[Finding]:
@@ -121,23 +117,61 @@ def count_findings(tx: ControlTx, filters: FindingFilter, now: datetime) -> dict
     return {row[0]: row[1] for row in tx.connection.execute(query)}
 
 
-def write_findings(tx: ControlTx, added: Sequence[Finding], changed: Sequence[Finding]) -> None:
-    """Store findings that were never there, and those that were and differ now."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a scan compares with: a finding without its times."""
+
+    level: str
+    evidence: str
+    is_open: bool
+
+
+def list_known(tx: ControlTx) -> dict[Key, Known]:
+    """Every finding as a scan compares it. There may be tens of thousands: their times are not read."""
     f = posture_finding
-    if added:
-        tx.connection.execute(f.insert(), [_columns(one) for one in added])
-    if changed:
-        names = ("level", "evidence", "since", "ended_at")
-        statement = (
-            f.update()
-            .where(f.c.agent_id == sa.bindparam("of_agent"), f.c.indicator == sa.bindparam("of_indicator"))
-            .values({name: sa.bindparam(f"new_{name}", type_=f.c[name].type) for name in names})
-        )
-        rows = [
-            {"of_agent": one.agent_id, "of_indicator": one.indicator, **{f"new_{n}": _columns(one)[n] for n in names}}
-            for one in changed
-        ]
-        tx.connection.execute(statement, rows)
+    query = sa.select(f.c.agent_id, f.c.indicator, f.c.level, f.c.evidence, f.c.ended_at.is_(None))
+    return {
+        (agent_id, indicator): Known(level, evidence, bool(is_open))
+        for agent_id, indicator, level, evidence, is_open in tx.connection.execute(query)
+    }
+
+
+def add_findings(tx: ControlTx, found: Sequence[Finding]) -> None:
+    """Store findings that were never there."""
+    tx.connection.execute(posture_finding.insert(), [_columns(one) for one in found])
+
+
+def change_findings(tx: ControlTx, found: Sequence[Finding]) -> None:
+    """Store what findings that hold weigh and were found by now; they began when they began."""
+    _update(tx, ("level", "evidence"), found)
+
+
+def reopen_findings(tx: ControlTx, found: Sequence[Finding]) -> None:
+    """Store findings that had ended and hold again."""
+    _update(tx, ("level", "evidence", "since", "ended_at"), found)
+
+
+def end_findings(tx: ControlTx, keys: Sequence[Key], at: datetime) -> None:
+    """These hold no more."""
+    f = posture_finding
+    statement = f.update().where(_OF_ONE).values(ended_at=sa.bindparam("new_ended_at", type_=f.c.ended_at.type))
+    rows = [{"of_agent": agent_id, "of_indicator": i, "new_ended_at": at} for agent_id, i in keys]
+    tx.connection.execute(statement, rows)
+
+
+def _update(tx: ControlTx, names: Sequence[str], found: Sequence[Finding]) -> None:
+    f = posture_finding
+    values = {name: sa.bindparam(f"new_{name}", type_=f.c[name].type) for name in names}
+    rows = [
+        {"of_agent": one.agent_id, "of_indicator": one.indicator, **{f"new_{n}": _columns(one)[n] for n in names}}
+        for one in found
+    ]
+    tx.connection.execute(f.update().where(_OF_ONE).values(values), rows)
+
+
+_OF_ONE: Final = sa.and_(
+    posture_finding.c.agent_id == sa.bindparam("of_agent"), posture_finding.c.indicator == sa.bindparam("of_indicator")
+)
 
 
 def _columns(one: Finding) -> dict[str, Any]:
@@ -148,7 +182,7 @@ def _columns(one: Finding) -> dict[str, Any]:
 
 
 def _finding(row: Any) -> Finding:
-    return Finding(row.agent_id, row.indicator, Weight(row.level), row.evidence, row.since, row.ended_at)
+    return Finding(row.agent_id, row.indicator, _WEIGHTS[row.level], row.evidence, row.since, row.ended_at)
 
 
 def _asked(filters: FindingFilter, now: datetime) -> sa.ColumnElement[bool]:
