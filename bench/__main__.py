@@ -22,6 +22,7 @@ BENCHMARKS = {
     "ingest": "Telemetry: events a second over HTTP until KQL sees them, beside parse and Parquet",
     "incident_lag": "Detection: from an attack's event to its incident in the API, 2,000 events a second beside",
     "graph": "Graph of an incident of a thousand things; blast radius among 10,000 agents and 50,000 bindings",
+    "posture": "Posture: scan, list, filter and risk tab with 10,000 agents and 50,000 bindings, beside reading alone",
     "correlation": "Correlation: what an alert costs with 1,000 to 100,000 there, beside storing it",
     "rules": "Rules: thirty in KQL over 5,000 new events, a million behind, beside one scan by hand",
     "identity": "Identity: token and conditional access a call, beside look-up and signature; a flood of sign-ins",

@@ -111,8 +111,8 @@ def incident(control: SqlControlStore) -> str:
     return whole.id
 
 
-def company(control: SqlControlStore) -> None:
-    """Agents in a web of hand-overs, each with five bindings."""
+def company(control: SqlControlStore, agents_there: int = AGENTS, bindings_there: int = BINDINGS) -> None:
+    """Agents in a web of hand-overs, each with its share of the bindings."""
     chance = random.Random(11)
     servers = [
         {
@@ -133,11 +133,11 @@ def company(control: SqlControlStore) -> None:
     ]  # fmt: skip
     agents: list[dict[str, Any]] = []
     bindings: list[dict[str, Any]] = []
-    for n in range(AGENTS):
+    for n in range(agents_there):
         manifest = {
             "instructions": "Answer what you are asked. " * 20,
             "sharedWith": ["*"] if n % 50 == 0 else [f"group:g{n % 40}"],
-            "connectedAgents": [f"agent-{chance.randrange(AGENTS)}" for _ in range(2)],
+            "connectedAgents": [f"agent-{chance.randrange(agents_there)}" for _ in range(2)],
             "knowledge": [{"name": "Handbook", "url": f"https://zava.example/{n % 300}"}],
         }
         agents.append(
@@ -148,7 +148,7 @@ def company(control: SqlControlStore) -> None:
                 "updated_at": AT, "updated_by": "bench",
             }
         )  # fmt: skip
-        for b in range(BINDINGS // AGENTS):
+        for b in range(bindings_there // agents_there):
             is_makers = chance.random() < 0.2
             bindings.append(
                 {
