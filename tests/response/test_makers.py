@@ -131,7 +131,7 @@ def test_each_maker_is_told_once_of_all_their_agents_and_it_closes_when_a_new_lo
     assert {each["maker_id"]: each["agents"] for each in preview["makers"]} == {
         "ada": ["billing", "bot"], "griffin": ["clerk"],
     }  # fmt: skip
-    assert sink.total == 0 and post_list(told) == []
+    assert sink.total == 0 and post_list(told) == [] and audited(told, "hunt:run") == 1
     opened = notify(told, template=TEMPLATE, note="By Friday, please.")
     assert set(opened) == {"ada", "griffin"} and sink.total == 2
     (mail,) = mails(sink, "ada@")

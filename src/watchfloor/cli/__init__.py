@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hold": ("watchfloor.cli.hold:hold", "See held calls, and let them out or not."),
     "risk": ("watchfloor.cli.risk:risk", "See which users and agents are at risk, and say that they are not."),
     "response": ("watchfloor.cli.response:response", "Confirm compromises, and see every step."),
+    "notify": ("watchfloor.cli.notify:notify", "Ask makers to mend their agents, and see how far that is."),
     "playbook": ("watchfloor.cli.playbook:playbook", "See, test, switch and run playbooks."),
     "apply": ("watchfloor.cli.apply:apply", "Create or update a company from a manifest."),
     "idp": ("watchfloor.cli.idp:idp", "See and try the connectors of identity providers."),

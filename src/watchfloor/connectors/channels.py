@@ -37,6 +37,7 @@ _SLACK_TEXT: Final = 2_900
 _SLACK_BLOCKS: Final = 45
 _TEAMS_BYTES: Final = 26_000
 """Teams refuses a card of more than 28 KB."""
+_MORE: Final = "There is more than fits here: see the notice."
 
 
 class PostChannels:
@@ -93,7 +94,8 @@ def _slack(digest: Digest) -> bytes:
     blocks: list[dict[str, Any]] = [_slack_text("header", digest.title[:150]), _slack_text("section", digest.intro)]
     for section in digest.sections:
         blocks.append(_slack_text("section", "\n".join(_lines(section.what, section))))
-    blocks = blocks[:_SLACK_BLOCKS]
+    if len(blocks) > _SLACK_BLOCKS:
+        blocks = [*blocks[:_SLACK_BLOCKS], _slack_text("section", _MORE)]
     buttons = [
         {"type": "button", "text": {"type": "plain_text", "text": link.text[:75]}, "url": link.url}
         for link in digest.links
@@ -117,8 +119,10 @@ def _teams(digest: Digest) -> bytes:
     for section in digest.sections:
         rows.append(_teams_text(section.what, weight="Bolder"))
         rows += [_teams_text(line) for line in _lines("", section)]
-    while len(rows) > 2 and len(orjson.dumps(rows)) > _TEAMS_BYTES:
-        rows.pop()
+    if len(orjson.dumps(rows)) > _TEAMS_BYTES:
+        while len(rows) > 2 and len(orjson.dumps(rows)) > _TEAMS_BYTES:
+            rows.pop()
+        rows.append(_teams_text(_MORE))
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",

@@ -25,8 +25,9 @@ from watchfloor.portal.views import Page, page
 from watchfloor.response import acknowledge, follow_up, maker_messages, makers
 from watchfloor.response.digest import plain_text
 from watchfloor.response.makers import Plan, Subject
-from watchfloor.storage import channels, inventory, messages, notices, people
+from watchfloor.storage import channels, inventory, messages, notices, people, posture
 from watchfloor.storage.control import ControlTx
+from watchfloor.storage.hunting import Hunted, Request
 
 router = APIRouter(prefix="/api", tags=["notices"])
 
@@ -172,7 +173,11 @@ def _looked(body: NoticeBody, viewer: Viewer, deps: PortalDeps) -> tuple[Subject
     about = makers.subject(
         template=body.template, indicator=body.indicator, query=body.query, block=body.block, words=body.reason
     )
-    return about, makers.matching(deps.control, deps.hunter, scope_of(deps, viewer), deps.now(), about)
+
+    def hunt(asked: Request) -> Hunted:
+        return deps.hunts.start(asked, viewer.id).result()
+
+    return about, makers.matching(deps.control, hunt, scope_of(deps, viewer), deps.now(), about)
 
 
 def _why_nobody(planned: Plan) -> str:
@@ -314,11 +319,12 @@ def _find(tx: ControlTx, notice_id: str) -> Notice:
 
 
 def _view(tx: ControlTx, notice: Notice, items: list[Item]) -> NoticeView:
+    accepted = follow_up.accepted_findings(tx)
     shown = {name: getattr(notice, name) for name in NoticeView.model_fields if name != "items"}
-    return NoticeView(**shown, items=[_item_view(tx, item) for item in items])
+    return NoticeView(**shown, items=[_item_view(item, accepted) for item in items])
 
 
-def _item_view(tx: ControlTx, item: Item) -> NoticeItemView:
+def _item_view(item: Item, accepted: Collection[posture.Key]) -> NoticeItemView:
     return NoticeItemView(
         agent_id=item.agent_id,
         about=str(item.source),
@@ -326,7 +332,7 @@ def _item_view(tx: ControlTx, item: Item) -> NoticeItemView:
         recommendation=item.recommendation,
         note=item.note,
         state=item.state,
-        is_accepted=item.closed_at is None and follow_up.is_accepted(tx, item),
+        is_accepted=item.closed_at is None and follow_up.is_accepted(item, accepted),
         opened_at=item.opened_at,
         closed_at=item.closed_at,
     )

@@ -8,7 +8,7 @@ outbox's keys see to it that nobody is told twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -80,13 +80,13 @@ def _close_what_is_fixed(
     failures = []
     try:
         if any(source.kind in _FROM_STORE for source in by_source):
-            known = makers.known_to_the_store(hunter, scope, now)
+            known = makers.known_to_the_store(hunter.hunt, scope, now)
     except WatchfloorError as error:
         failures.append(str(error))
     for source, own in by_source.items():
         about = Subject(source, own[0].what, query=own[0].query)
         try:
-            still[source] = makers.matching(control, hunter, scope, now, about)
+            still[source] = makers.matching(control, hunter.hunt, scope, now, about)
         except NotFound:
             still[source] = None  # the template is no longer there: nobody can tell, and an operator cancels
         except WatchfloorError as error:
@@ -144,16 +144,18 @@ def _press(control: SqlControlStore, notice_id: str, rules: Rules) -> None:
 
 
 def _unaccepted(tx: ControlTx, notice: Notice) -> list[Item]:
-    return [item for item in maker_messages.open_items(tx, notice.id) if not is_accepted(tx, item)]
+    accepted = accepted_findings(tx)
+    return [item for item in maker_messages.open_items(tx, notice.id) if not is_accepted(item, accepted)]
 
 
-def is_accepted(tx: ControlTx, item: Item) -> bool:
-    """Whether somebody accepts what a posture indicator says of the agent, so that nobody is pressed."""
-    if item.source.kind is not SourceKind.INDICATOR:
-        return False
-    found: Mapping[posture.Key, posture.Exemption] = posture.list_exceptions(tx, item.agent_id)
-    exception = found.get((item.agent_id, item.source.name))
-    return exception is not None and exception.expires_at > tx.now
+def accepted_findings(tx: ControlTx) -> frozenset[posture.Key]:
+    """What somebody accepts now of what posture indicators say."""
+    return frozenset(key for key, one in posture.list_exceptions(tx).items() if one.expires_at > tx.now)
+
+
+def is_accepted(item: Item, accepted: Collection[posture.Key]) -> bool:
+    """Whether nobody is pressed for it, as it is among what is ``accepted``."""
+    return item.source.kind is SourceKind.INDICATOR and (item.agent_id, item.source.name) in accepted
 
 
 def _is_due_for_reminder(tx: ControlTx, notice: Notice, rules: Rules) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -25,7 +25,7 @@ from watchfloor.model.ids import ordered_id
 from watchfloor.model.notices import Item, Notice, NoticeState, Source, SourceKind
 from watchfloor.storage import inventory, notices, posture
 from watchfloor.storage.compiler import catalogue, ticks
-from watchfloor.storage.hunting import Hunter, Request
+from watchfloor.storage.hunting import Hunted, Request
 from watchfloor.storage.ports import Limits, Scope
 from watchfloor.storage.tables import TABLES
 
@@ -38,6 +38,10 @@ MOST_AGENTS: Final = 5_000
 _ASK: Final = re.compile(r"^(Ask the maker to|Notify the maker;) ")
 _LIMITS: Final = Limits(timeout_seconds=60, max_rows=100_000)
 _TABLES: Final = frozenset(name for name, table in TABLES.items() if not table.is_content)
+
+
+Hunt = Callable[[Request], Hunted]
+"""Who answers a query: an operator's are in the query log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +125,14 @@ def _to_the_maker(action: str) -> str:
 
 
 def matching(
-    control: SqlControlStore, hunter: Hunter, scope: Scope, now: datetime, about: Subject
+    control: SqlControlStore, hunt: Hunt, scope: Scope, now: datetime, about: Subject
 ) -> frozenset[str] | None:
-    """Agents for which it is so now; None where nobody can tell. Blocks a while; raises what a hunt does."""
+    """Agents for which it is so now; None where nobody can tell. Blocks a while; raises what ``hunt`` does."""
     kind, name = about.source.kind, about.source.name
     if kind is SourceKind.TEMPLATE:
-        return _asked(hunter, scope, now, hunting.find(name).template.query)
+        return _asked(hunt, scope, now, hunting.find(name).template.query)
     if kind is SourceKind.QUERY:
-        return _asked(hunter, scope, now, about.query)
+        return _asked(hunt, scope, now, about.query)
     if kind is SourceKind.WORDS:
         return None
     with control.read() as tx:
@@ -141,14 +145,14 @@ def matching(
         )
 
 
-def known_to_the_store(hunter: Hunter, scope: Scope, now: datetime) -> frozenset[str]:
+def known_to_the_store(hunt: Hunt, scope: Scope, now: datetime) -> frozenset[str]:
     """Agents of which the event store has a snapshot: of others, an empty answer says nothing."""
-    return _asked(hunter, scope, now, "CurrentAgents | distinct AgentId")
+    return _asked(hunt, scope, now, "CurrentAgents | distinct AgentId")
 
 
-def _asked(hunter: Hunter, scope: Scope, now: datetime, query: str) -> frozenset[str]:
+def _asked(hunt: Hunt, scope: Scope, now: datetime, query: str) -> frozenset[str]:
     narrowed = Scope(tenants=scope.tenants, tables=_TABLES)
-    answer = hunter.hunt(Request(query, narrowed, _LIMITS, now=ticks(now), door="notices"))
+    answer = hunt(Request(query, narrowed, _LIMITS, now=ticks(now), door="notices"))
     place = [name for name, _ in answer.columns].index("AgentId")
     return frozenset(row[place] for row in answer.values() if row[place])
 
