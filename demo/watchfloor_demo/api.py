@@ -24,6 +24,13 @@ class Api:
         self._server, self._http = server.rstrip("/"), http
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
+    async def sign_in(self, name: str, password: str) -> httpx.Response:
+        """As a browser does: the session is a cookie, and what changes something carries its token."""
+        answer = await self.raw("POST", "/api/session", json={"name": name, "password": password})
+        if answer.status_code == 200:
+            self._headers["x-csrf-token"] = answer.json()["csrf_token"]
+        return answer
+
     async def raw(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Any answer, whatever its status. Raises ``ApiError`` if there is none."""
         headers = {**self._headers, **arguments.pop("headers", {})}

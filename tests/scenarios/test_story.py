@@ -23,7 +23,8 @@ COMMAND = [sys.executable, "-m", "watchfloor", "demo", "story", "--json"]
 LONGEST_SECONDS = 180.0
 STEPS = [
     "start", "company", "tools", "work", "attack", "far-end", "poison", "records", "alerts", "incident", "hold",
-    "roles", "replay", "revoke", "sign-in", "work-ends", "block", "resolve", "audit", "shutdown",
+    "roles", "replay", "revoke", "sign-in", "work-ends", "block", "proof", "resolve", "hunt", "resubmit", "audit",
+    "shutdown",
 ]  # fmt: skip
 
 
@@ -141,6 +142,25 @@ def test_a_blocked_agent_is_refused_at_every_door(story: dict[str, Any]) -> None
     facts = story["facts"]["block"]
     assert (facts["allowed_after"], facts["arrived_after"]) == (0, 0) and facts["calls_after"] > 0
     assert facts["token_service"] and facts["other_agents"] == "ok"
+
+
+@pytest.mark.claim("story-proof-of-enforcement")
+def test_the_block_is_proved_at_every_door_of_every_worker_within_a_second(story: dict[str, Any]) -> None:
+    facts = story["facts"]["proof"]
+    assert (facts["status"], facts["workers"]) == ("proven", 2) and facts["slowest_ms"] < 1000
+    assert {"mcp", "decide", "agent365", "token-service"} <= set(facts["doors"])
+
+
+@pytest.mark.claim("story-maker-credentials-hunt")
+@pytest.mark.claim("story-resubmit")
+def test_the_corrected_version_is_approved_by_somebody_else_and_no_longer_found_by_the_hunt(
+    story: dict[str, Any],
+) -> None:
+    hunted, facts = story["facts"]["hunt"], story["facts"]["resubmit"]
+    assert "customer-billing" in hunted["maker_credentials"] and hunted["writing"] > 0
+    assert facts["own_approval"] == 403 and facts["narrower"] >= 2
+    assert (facts["reads"], facts["mails"]) == ("ok", "token:invalid_target")  # it may use nothing of that server
+    assert "customer-billing" not in facts["still_found"]
 
 
 @pytest.mark.claim("story-resolve")

@@ -17,7 +17,7 @@ from watchfloor_demo.api import ApiError
 from watchfloor_demo.running import http_client
 from watchfloor_demo.runtime import Runtime
 from watchfloor_demo.serving import PortTaken
-from watchfloor_demo.story import assault, holding, opening, response, seeing
+from watchfloor_demo.story import assault, governing, holding, opening, response, seeing
 from watchfloor_demo.story.product import Product, ProductFailed
 from watchfloor_demo.story.show import Show
 from watchfloor_demo.story.stage import Facts, Stage, StepFailed
@@ -63,7 +63,10 @@ STEPS: Final = (
     Step("sign-in", "Griffin signs in anew", response.sign_in_again),
     Step("work-ends", "Ordinary work was never disturbed", opening.end_work),
     Step("block", "The agent is blocked under load", response.block),
+    Step("proof", "The block is proved at every door", governing.prove),
     Step("resolve", "The incident is resolved", response.resolve),
+    Step("hunt", "The analyst hunts for others like it", governing.hunt),
+    Step("resubmit", "A corrected version is approved", governing.resubmit),
     Step("audit", "The audit log is verified", response.audit),
     Step("shutdown", "Everything stops cleanly", response.shut_down),
 )

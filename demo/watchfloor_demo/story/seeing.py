@@ -120,13 +120,13 @@ async def incident(stage: Stage) -> Facts:
     }
 
 
-async def _operator(stage: Stage, name: str, role: str) -> Api:
+async def operator(stage: Stage, name: str, role: str) -> Api:
     """Somebody who works in a portal in one role: made by the administrator, signed in with a password."""
     password = stage.runtime.secret(f"operator/{name}")
     http = await stage.stack.enter_async_context(http_client())  # a browser of one's own: cookies are not shared
     await stage.api().post("/api/operators", {"id": name, "name": name, "roles": [role], "password": password})
     browser = Api(stage.product.server, "", http)
-    answer = await browser.raw("POST", "/api/session", json={"name": name, "password": password})
+    answer = await browser.sign_in(name, password)
     insist(answer.status_code == 200, f"{name} cannot sign in", status=answer.status_code, body=answer.text[:300])
     return browser
 
@@ -136,7 +136,7 @@ async def roles(stage: Stage) -> Facts:
     everything = (await stage.api().get("/api/alerts", limit=200))["items"]
     facts: Facts = {"all": len(everything)}
     for name, role in (("sven", "it_admin"), ("wanda", "soc_analyst")):
-        stage.operators[role] = await _operator(stage, name, role)
+        stage.operators[role] = await operator(stage, name, role)
     analyst, it_admin = stage.operators["soc_analyst"], stage.operators["it_admin"]
     seen_by_analyst = (await analyst.get("/api/alerts", limit=200))["items"]
     seen_by_it = (await it_admin.get("/api/alerts", limit=200))["items"]

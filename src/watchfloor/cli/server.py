@@ -50,6 +50,8 @@ def server(config: Path | None, **overrides: Any) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Longer than clients keep a connection that they do not use: none is closed under a request.
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
         )
     finally:
