@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from watchfloor.detection.posture import NOT_ASSESSED, Check, Indicator, shipped, weigh
+from watchfloor.detection.posture import NOT_ASSESSED, Check, Risk, shipped, weigh
 from watchfloor.model.errors import InputError, PastLimit, Unavailable
 from watchfloor.model.posture import RiskBand, Weight
 from watchfloor.storage import posture, snapshots
@@ -248,27 +248,25 @@ def _weighed(
 ) -> list[AgentPosture]:
     indicators = {check.indicator.id: check.indicator for check in checks}
     accepted = {key for key, one in exceptions.items() if one.expires_at > now}
-    active: defaultdict[str, list[tuple[Indicator, Weight]]] = defaultdict(list)
-    for key, (level, _) in answers.active.items():
-        if key not in accepted:
-            active[key[0]].append((indicators[key[1]], level))
-    for key, stored in before.items():
-        if key[1] in answers.failed and stored.is_open and key not in accepted:
-            active[key[0]].append((indicators[key[1]], _WEIGHTS[stored.level]))
+    active: defaultdict[str, list[tuple[str, Weight]]] = defaultdict(list)
+    for (agent_id, indicator), (level, _) in answers.active.items():
+        if (agent_id, indicator) not in accepted:
+            active[agent_id].append((indicator, level))
+    for (agent_id, indicator), stored in before.items():
+        if indicator in answers.failed and stored.is_open and (agent_id, indicator) not in accepted:
+            active[agent_id].append((indicator, _WEIGHTS[stored.level]))
+    # Thousands of agents have few combinations between them.
+    combined = {agent_id: tuple(sorted(active[agent_id])) for agent_id in sorted(looked_at)}
+    risks = {found: weigh((indicators[name], level) for name, level in found) for found in set(combined.values())}
     return [
-        _judged(agent_id, active[agent_id], answers.not_assessed.get(agent_id, ()), agents.get(agent_id), now)
-        for agent_id in sorted(looked_at)
+        _judged(agent_id, risks[found], answers.not_assessed.get(agent_id, ()), agents.get(agent_id), now)
+        for agent_id, found in combined.items()
     ]
 
 
 def _judged(
-    agent_id: str,
-    active: Sequence[tuple[Indicator, Weight]],
-    unknown: tuple[str, ...],
-    before: AgentPosture | None,
-    now: datetime,
+    agent_id: str, risk: Risk, unknown: tuple[str, ...], before: AgentPosture | None, now: datetime
 ) -> AgentPosture:
-    risk = weigh(active)
     since = before.since if before is not None and before.band is risk.band else now
     return AgentPosture(agent_id, risk.band, risk.likelihood, risk.impact, risk.reasons, unknown, since)
 
@@ -286,7 +284,7 @@ def reweigh(tx: ControlTx, agent_id: str, now: datetime, checks: Sequence[Check]
         for key, one in posture.list_findings(tx, agent_id).items()
         if one.ended_at is None and key not in accepted and one.indicator in indicators
     ]
-    posture.write_agents(tx, [_judged(agent_id, active, before.not_assessed, before, now)], {agent_id})
+    posture.write_agents(tx, [_judged(agent_id, weigh(active), before.not_assessed, before, now)], {agent_id})
 
 
 _WEIGHTS: Final = {weight.value: weight for weight in Weight}
