@@ -147,7 +147,17 @@ def test_each_maker_is_told_once_of_all_their_agents_and_it_closes_when_a_new_lo
     later(told)
     stood = {item["agent_id"]: item["state"] for item in read(told, opened["ada"])["items"]}
     assert stood == {"billing": "fixed", "bot": "open"} and read(told, opened["ada"])["state"] == "sent"
-    apply(told, agent("bot", credential="user", version="2"))
+    mended = {
+        k: v for k, v in agent("bot", credential="user", version="2").items() if k not in ("maker", "owner", "sponsor")
+    }
+    company = {"apiVersion": "watchfloor/v1", "kind": "Company", "agents": [mended]}
+    asked = told.client(Role.MAKER, "ada").post("/api/requests", json={"manifest": yaml.safe_dump(company)})
+    assert asked.status_code == 201, asked.text
+    later(told)
+    assert read(told, opened["ada"])["state"] == "sent", "what is live has not changed yet"
+    version = asked.json()["number"]
+    approved = told.client(Role.IT_ADMIN).post(f"/api/requests/bot/{version}/approve", json={"reason": "looked at"})
+    assert approved.status_code == 200, approved.text
     later(told)
     assert (read(told, opened["ada"])["state"], read(told, opened["griffin"])["state"]) == ("closed", "sent")
     later(told, days=4)
