@@ -494,7 +494,7 @@ def normal(value: Any) -> Any:
 
 @pytest.mark.slow
 @given(ROWS, st.sampled_from(VIEWS), QUERIES)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_view_never_shows_what_its_tables_would_not(columns: Sequence[dict[str, Any]], view: str, rest: str) -> None:
     visible = [activity(n, "", **found) for n, found in enumerate(columns)]
     secret = [row for n, found in enumerate(visible) for row in hidden(found, n)]

@@ -64,6 +64,8 @@ def meaning(step: Step, reasons: Reasons) -> Meaning:
     found = [_meaning_of(reason, step.was_stopped, reasons) for reason in step.reasons]
     if not found:
         found = [_meaning_of({"code": step.reason_code}, step.was_stopped, reasons)]
+    if len(found) == 1:
+        return found[0]
     furthest = max(found, key=_how_far)
     return replace(
         furthest,

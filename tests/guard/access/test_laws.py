@@ -87,7 +87,7 @@ SETS = st.lists(access_policies(), max_size=5, unique_by=lambda p: p.id)
 
 
 @pytest.mark.claim("access-laws")
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(SETS, access_policies(), attempts(), METHODS, AGES)
 def test_one_more_enabled_policy_never_loosens(
     known: list[AccessPolicy], more: AccessPolicy, attempt: Attempt, methods: tuple[str, ...], age: float | None
@@ -100,7 +100,7 @@ def test_one_more_enabled_policy_never_loosens(
 
 
 @pytest.mark.claim("access-laws")
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(SETS, st.lists(access_policies(), max_size=3), attempts(), METHODS, AGES)
 def test_report_only_policies_never_change_what_is_demanded(
     known: list[AccessPolicy], more: list[AccessPolicy], attempt: Attempt, methods: tuple[str, ...], age: float | None
@@ -111,7 +111,7 @@ def test_report_only_policies_never_change_what_is_demanded(
 
 
 @pytest.mark.claim("access-laws")
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(SETS.flatmap(lambda known: st.tuples(st.just(known), st.permutations(known))), attempts(), METHODS, AGES)
 def test_the_order_of_policies_does_not_matter(
     both: tuple[list[AccessPolicy], list[AccessPolicy]], attempt: Attempt, methods: tuple[str, ...], age: float | None
@@ -120,7 +120,7 @@ def test_the_order_of_policies_does_not_matter(
 
 
 @pytest.mark.claim("access-laws")
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(access_policies(), attempts())
 def test_whoever_is_excluded_is_never_met_however_included(policy: AccessPolicy, attempt: Attempt) -> None:
     if attempt.user is None:
@@ -132,7 +132,7 @@ def test_whoever_is_excluded_is_never_met_however_included(policy: AccessPolicy,
     assert find_matches([excluded], attempt) == ()
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(SETS, st.lists(st.tuples(attempts(), METHODS, AGES), min_size=1, max_size=6))
 def test_remembered_answers_are_those_of_an_evaluation(known: list[AccessPolicy], asked: list[Any]) -> None:
     table = AccessTable(known)
