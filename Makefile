@@ -94,8 +94,8 @@ test: $(STAMP)  ## Run everything: lint, types, import contracts, unit and end-t
 	@$(MAKE) --no-print-directory lint types
 	@test -d tests/kql/parity/node_modules || ! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix tests/kql/parity
 	$(BIN)/python -m pytest -n 2 tests/kql
-	$(BIN)/python -m pytest -n 2 --ignore tests/kql --ignore tests/scenarios
-	$(BIN)/python -m pytest tests/scenarios
+	$(BIN)/python -m pytest -n 3 --ignore tests/kql --ignore tests/scenarios
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/scenarios
 
 check: $(STAMP)  ## The quick round after each change: lint, types, import contracts, unit tests
 	@$(MAKE) --no-print-directory lint types unit
