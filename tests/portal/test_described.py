@@ -53,7 +53,8 @@ def test_no_request_that_the_document_can_lead_to_makes_a_server_error(
 
 NO_TIMES = ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "1e400", "99999999999999999999", "NaN"]
 TIMES = ["0001-01-01", "0001-01-01T00:00:00Z", "0999-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "-1"]
-TAKE_TIMES = [("/api/traces", "since"), ("/api/decisions", "since"), ("/api/exports/AgentActivity", "since"),
+TAKE_TIMES = [("/api/traces", "since"), ("/api/decisions", "since"), ("/api/requests", "before"),
+              ("/api/exports/AgentActivity", "since"),
               ("/api/exports/AgentActivity", "until"), ("/api/incidents/{incident_id}/graph", "from"),
               ("/api/incidents/{incident_id}/graph", "until"),
               ("/api/incidents/{incident_id}/graph/groups/{group_id}", "from"),

@@ -14,10 +14,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from watchfloor.model.agents import AgentState, VersionState
-from watchfloor.model.errors import Conflict, Denied, InputError, NotFound
+from watchfloor.model.errors import Conflict, Denied, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps, PortalDeps
+from watchfloor.portal.times import utc
 from watchfloor.portal.versions import (
     DifferenceView,
     Number,
@@ -171,11 +172,10 @@ def list_requests(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Page[RequestView]:
     """Newest first. ``before`` takes ``next``. A maker sees those of their own agents."""
-    if before is not None and before.tzinfo is None:
-        raise InputError("is a time without a zone.", where="before")
+    start = utc(before, "before") if before else None
     people = None if Permission.AGENT_READ in viewer.permissions else viewer.id
     with deps.control.read() as tx:
-        found = versions.list_submitted(tx, states=state, agent_id=agent, people=people, before=before, limit=limit)
+        found = versions.list_submitted(tx, states=state, agent_id=agent, people=people, before=start, limit=limit)
         agents = inventory.find_agents(tx, {version.agent_id for version in found})
     items = [RequestView(**_request_fields(version, agents[version.agent_id])) for version in found]
     return Page(items=items, next=found[-1].created_at.isoformat() if len(found) >= limit else None)
