@@ -47,7 +47,7 @@ def test_a_blocked_agent_comes_back_as_the_version_that_its_maker_mended_and_som
     asked = submit(ada, {**BILLING, "version": "2", "tools": [READS]}, "No longer sends mail.")
     assert (asked["number"], asked["state"], asked["created_by"]) == (2, "submitted", "ada")
     assert {c["check"]: c["outcome"] for c in asked["checks"]} == {
-        "manifest": "passed", "changes": "passed", "tools": "warned",  # lookup was never listed, so it is not pinned
+        "manifest": "passed", "build": "passed", "changes": "passed", "tools": "warned",
     }  # fmt: skip
     assert [d["where"] for d in asked["differences"] if d["reach"] == "narrower"] == [
         "tools[bank/pay]", "tools[mail/*]", "tools[mail/lookup]",
@@ -155,6 +155,28 @@ def test_a_version_whose_tool_is_refused_is_not_approved_before_that_is_mended(h
     with house.stores.control.tx("soc") as tx:
         registry.set_tool_blocked(tx, "mail", "lookup", False, "mended")
     assert it.post("/api/requests/billing/2/approve", json=REASON).status_code == 200
+
+
+def test_a_build_that_was_ruled_out_does_not_come_back_and_a_mended_one_does(house: House) -> None:
+    ada, it = house.client(Role.MAKER, "ada"), house.client(Role.IT_ADMIN)
+    done = it.post("/api/agents/billing/versions/1/block", json={"reason": "sends mail for anybody"}).json()
+    assert (done["proof"]["version_state"], facts(house)[0]) == ("blocked", "blocked")
+    assert it.post("/api/agents/billing/versions/1/block", json=REASON).status_code == 409
+    assert it.post("/api/agents/billing/unblock", json=REASON).status_code == 409
+    text = yaml.safe_dump({**COMPANY})  # applying it again makes it what is declared, and no more
+    house.client(Role.OWNER).post("/api/manifests/apply", json={"manifest": text})
+    refused = it.post("/api/agents/billing/unblock", json=REASON)
+    assert (refused.status_code, "only builds that were blocked" in refused.text) == (409, True)
+    again = submit(ada, BILLING)
+    assert {c["check"]: c["outcome"] for c in again["checks"]}["build"] == "failed"
+    assert it.post("/api/requests/billing/3/approve", json=REASON).status_code == 409
+    mended = submit(ada, {**BILLING, "version": "2", "tools": [READS]})
+    assert [d["where"] for d in mended["differences"] if d["reach"] == "narrower"] == [
+        "tools[bank/pay]", "tools[mail/*]", "tools[mail/lookup]",
+    ]  # fmt: skip
+    assert it.post("/api/requests/billing/4/approve", json=REASON).status_code == 200
+    assert it.post("/api/agents/billing/unblock", json=REASON).status_code == 200
+    assert facts(house) == ("published", "2")
 
 
 TOKEN = "ghp_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"

@@ -37,7 +37,19 @@ def _step(what: str) -> st.SearchStrategy[Step]:
 
 
 _anything = st.sampled_from(
-    ["submit", "approve", "decline", "recall", "block", "unblock", "unblock as", "reassign", "withdraw", "apply"]
+    [
+        "submit",
+        "approve",
+        "decline",
+        "recall",
+        "block",
+        "unblock",
+        "unblock as",
+        "reassign",
+        "withdraw",
+        "apply",
+        "rule out",
+    ]
 ).flatmap(_step)
 _phrases = st.one_of(
     _anything.map(lambda step: (step,)),
@@ -45,6 +57,7 @@ _phrases = st.one_of(
     st.tuples(_step("submit"), _step("approve"), _step("block"), _step("unblock")),
     st.tuples(_step("block"), _step("submit"), _step("approve"), st.one_of(_step("unblock"), _step("unblock as"))),
     st.tuples(_step("reassign"), _step("block"), _step("unblock")),
+    st.tuples(_step("rule out"), _anything, _step("unblock")),
     st.tuples(_step("submit"), _step("apply"), _step("approve")),
 )
 """What people do in a row: so that the histories come often enough to where it matters."""
@@ -99,7 +112,7 @@ class Told:
             assert after.state is AgentState.BLOCKED
         if what == "reassign" and agent is not None:
             assert actor not in (agent.maker_id, agent.owner_id) or actor in (after.maker_id, after.owner_id)
-        if what == "block":
+        if what == "block" or (what == "rule out" and chosen == live):
             self.blocked_at = live.number if live else 0
         if what in VERBS and agent is not None:
             self.check_table(VERBS[what], agent.state, after.state, waits)
@@ -122,6 +135,8 @@ class Told:
             registry.unblock(tx, self.id, "mended")
         elif what == "unblock as":
             registry.unblock(tx, self.id, "mended", number)
+        elif what == "rule out":
+            registry.block_version(tx, self.id, number, "not this one again")
         elif what == "reassign":
             owners.reassign(tx, self.id, {"maker": about, "owner": about}, "moved")
         elif what == "withdraw":
@@ -136,6 +151,8 @@ class Told:
         assert all(states.count(s) <= 1 for s in (VersionState.LIVE, VersionState.APPROVED, VersionState.SUBMITTED))
         live = next((v for v in found if v.state is VersionState.LIVE), None)
         assert not is_out(agent) or (live is not None and agent.version == live.version)
+        ruled_out = {v.manifest_hash for v in found if v.state is VersionState.BLOCKED}
+        assert not is_out(agent) or (live is not None and live.manifest_hash not in ruled_out)
         facts = AgentFacts.from_json(self.world.facts(Kind.AGENT)[self.id])
         assert (facts.state, facts.version) == (agent.state, agent.version)
 

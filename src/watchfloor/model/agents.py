@@ -25,17 +25,19 @@ class VersionState(StrEnum):
     WITHDRAWN = "withdrawn"  # by its maker, or because a newer one was submitted
     LIVE = "live"  # what its agent is, whenever it may be used
     SUPERSEDED = "superseded"
+    BLOCKED = "blocked"  # ruled out: its build does not come back
 
 
 VERSION_MOVES: Final[dict[VersionState, frozenset[VersionState]]] = {
     VersionState.SUBMITTED: frozenset(
         {VersionState.LIVE, VersionState.APPROVED, VersionState.DECLINED, VersionState.WITHDRAWN}
     ),
-    VersionState.APPROVED: frozenset({VersionState.LIVE, VersionState.SUPERSEDED}),
-    VersionState.LIVE: frozenset({VersionState.SUPERSEDED}),
+    VersionState.APPROVED: frozenset({VersionState.LIVE, VersionState.SUPERSEDED, VersionState.BLOCKED}),
+    VersionState.LIVE: frozenset({VersionState.SUPERSEDED, VersionState.BLOCKED}),
     VersionState.DECLINED: frozenset(),
     VersionState.WITHDRAWN: frozenset(),
     VersionState.SUPERSEDED: frozenset(),
+    VersionState.BLOCKED: frozenset(),
 }
 """What can become of a version. What was declined or superseded comes back only as another version."""
 

@@ -132,10 +132,10 @@ def _detail(tx: ControlTx, viewer: Viewer, agent_id: str, number: int) -> Reques
     version = require_version(tx, agent_id, number)
     if version.document is None:
         raise NotFound(f"version {number} of agent {agent_id!r} was applied, not submitted.", where="number")
-    is_live = versions.newest_in(tx, agent_id, VersionState.LIVE) is not None
+    is_new = versions.last_live_before(tx, agent_id, number + 1) is None and agent.state is not AgentState.PUBLISHED
     return RequestDetailView(
         **_request_fields(version, agent),
-        differences=[difference_view(d) for d in compare(agent.manifest if is_live else None, version.manifest)],
+        differences=[difference_view(d) for d in compare(None if is_new else agent.manifest, version.manifest)],
         may_not=_may_not(viewer, agent, version),
     )
 

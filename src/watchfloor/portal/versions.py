@@ -14,9 +14,12 @@ from watchfloor.model.errors import NotFound
 from watchfloor.model.people import Permission
 from watchfloor.portal.auth import Viewer, permit
 from watchfloor.portal.deps import Deps
-from watchfloor.portal.views import AgentVersionView, Page
+from watchfloor.portal.users import ActionBody
+from watchfloor.portal.views import AgentVersionView, Page, PerformedView, performed_view
 from watchfloor.registry.inventory import answers_for
 from watchfloor.registry.version_diff import Difference, Reach, compare
+from watchfloor.response.catalog import Order
+from watchfloor.response.runner import Operator, perform
 from watchfloor.storage import inventory, versions
 from watchfloor.storage.control import ControlTx
 from watchfloor.storage.inventory import Agent
@@ -104,6 +107,22 @@ def read_version(agent_id: str, number: Number, viewer: Reader, deps: Deps) -> V
     with deps.control.read() as tx:
         require_agent(tx, viewer, agent_id)
         return version_detail_view(require_version(tx, agent_id, number))
+
+
+@router.post("/agents/{agent_id}/versions/{number}/block", summary="Rule a version out")
+def block_version(
+    agent_id: str,
+    number: Number,
+    body: ActionBody,
+    viewer: Annotated[Viewer, permit(Permission.AGENT_BLOCK)],
+    deps: Deps,
+) -> PerformedView:
+    """Its build does not come back. If it is live, the agent is blocked, and is unblocked only as another build."""
+    order = Order(f"{agent_id}/{number}", body.reason, body.incident_id)
+    operator = Operator(viewer.id, viewer.permissions)
+    done = performed_view(perform(deps.control, deps.epoch, deps.now, operator, "block_version", order))
+    deps.nudge("prove_blocks")
+    return done
 
 
 @router.get("/agents/{agent_id}/versions/{number}/diff", summary="What is different in a version")

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from watchfloor.model.agents import PinState, ServerState
 from watchfloor.registry.state import State
+from watchfloor.registry.steps import build_hash
 from watchfloor.registry.version_diff import Difference, Reach
 from watchfloor.storage.inventory import Tool
+from watchfloor.storage.versions import KnownVersions
 
 
 class Outcome(StrEnum):
@@ -71,6 +73,14 @@ def _manifest(candidate: Candidate) -> CheckResult:
     return CheckResult("manifest", Outcome.WARNED, says, candidate.warnings)
 
 
+def _build(candidate: Candidate) -> CheckResult:
+    known = candidate.state.versions.get(candidate.agent_id, KnownVersions())
+    if build_hash(candidate.manifest) in known.ruled_out:
+        says = "This very build was ruled out."
+        return CheckResult("build", Outcome.FAILED, says, ("this very build was blocked before.",))
+    return CheckResult("build", Outcome.PASSED, "This build was not ruled out before.")
+
+
 def _changes(candidate: Candidate) -> CheckResult:
     wider = tuple(d.says for d in candidate.differences if d.reach is Reach.WIDER)
     if not wider:
@@ -111,4 +121,4 @@ def _granted(state: State, server_id: str, name: str) -> Iterable[Tool]:
     return [tool for (on, _), tool in sorted(state.tools.items()) if on == server_id]
 
 
-CHECKS: Final[tuple[Check, ...]] = (_manifest, _changes, _tools)
+CHECKS: Final[tuple[Check, ...]] = (_manifest, _build, _changes, _tools)

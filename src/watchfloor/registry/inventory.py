@@ -96,6 +96,23 @@ def block(tx: ControlTx, agent_id: str, reason: str) -> Agent:
     return blocked
 
 
+def block_version(tx: ControlTx, agent_id: str, number: int, reason: str) -> Agent:
+    """Rule a build out for good. If it is live, the agent is blocked, and is unblocked only as another build.
+
+    Raises ``NotFound``; ``Conflict`` for a version that is neither live nor approved, or of a retired agent.
+    """
+    agent, version = _agent(tx, agent_id), versions.find_version(tx, agent_id, number)
+    if version is None:
+        raise NotFound(f"agent {agent_id!r} has no version {number}.", where="number")
+    if version.state is VersionState.LIVE:
+        agent = block(tx, agent_id, reason)
+    ruled_out = replace(
+        version, state=VersionState.BLOCKED, decided_at=tx.now, decided_by=tx.actor, reason=_reason(reason)
+    )
+    versions.move_version(tx, ruled_out, "agent:block-version")
+    return agent
+
+
 def unblock(tx: ControlTx, agent_id: str, reason: str, number: int | None = None) -> Agent:
     """Let a blocked agent work again, as one version of it. Its old tokens stay dead.
 
@@ -117,6 +134,12 @@ def unblock(tx: ControlTx, agent_id: str, reason: str, number: int | None = None
                 remedy=f"Possible: {known}." if known else "Have a version approved first.",
             )
     state = next_state(agent, Verb.UNBLOCK, tx.actor, chosen)
+    if versions.is_ruled_out(tx, chosen or versions.newest_in(tx, agent_id, VersionState.BLOCKED)):
+        raise Conflict(
+            f"agent {agent_id} has only builds that were blocked.",
+            where="version",
+            remedy="Have another one submitted and approved.",
+        )
     if chosen is not None and chosen is approved:
         return submissions.go_live(tx, chosen, AgentState.PUBLISHED, reason)
     if state is AgentState.DRAFT and versions.newest_in(tx, agent_id, VersionState.SUBMITTED) is not None:

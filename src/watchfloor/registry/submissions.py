@@ -98,9 +98,10 @@ def _examine(
     company = {**company, "agents": (agent,)}
     warnings = check_references(company, state, problems, lambda body: ())
     problems.raise_if_any()
-    version = next_version(agent, state.versions.get(agent["id"], KnownVersions()), tx.now, submitter)
-    is_live = state.versions.get(agent["id"], KnownVersions()).live is not None
-    differences = tuple(compare(before.manifest if before is not None and is_live else None, version.manifest))
+    known = state.versions.get(agent["id"], KnownVersions())
+    version = next_version(agent, known, tx.now, submitter)
+    was_live = before.manifest if before is not None and not known.is_new else None
+    differences = tuple(compare(was_live, version.manifest))
     results = run_checks(Candidate(agent["id"], version.manifest, differences, tuple(warnings), state))
     version = replace(
         version, state=VersionState.SUBMITTED, document=text, checks=tuple(result.to_json() for result in results)

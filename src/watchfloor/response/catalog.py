@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from watchfloor.identity import sessions
 from watchfloor.identity.signals import outbox
-from watchfloor.model.agents import ToolEffect
+from watchfloor.model.agents import ToolEffect, VersionState
 from watchfloor.model.errors import Conflict, NotFound
 from watchfloor.model.people import Permission
 from watchfloor.model.sagas import SagaKind
@@ -118,6 +118,12 @@ def _approve_version(tx: ControlTx, order: Order) -> Mapping[str, Any]:
 
 def _decline_version(tx: ControlTx, order: Order) -> Mapping[str, Any]:
     return _decided(tx, submissions.decline(tx, *submissions.parse_subject(order.subject_id), order.reason))
+
+
+def _block_version(tx: ControlTx, order: Order) -> Mapping[str, Any]:
+    agent_id, number = submissions.parse_subject(order.subject_id)
+    agent = registry.block_version(tx, agent_id, number, order.reason)
+    return {"version_state": VersionState.BLOCKED.value, "state": agent.state.value, "agent_epoch": agent.epoch}
 
 
 def _decided(tx: ControlTx, version: AgentVersion) -> Mapping[str, Any]:
@@ -283,6 +289,13 @@ ACTIONS: Final[dict[str, Action]] = {
             "decline_version", "Decline the version", "version", Permission.AGENT_APPROVE,
             "What is live stays live, and the maker is told why.",
             _decline_version, undo=None, no_undo="The maker submits it again.", rate=Rate(120),
+        ),
+        Action(
+            "block_version", "Block the version", "version", Permission.AGENT_BLOCK,
+            "This build does not come back. If it is live, the agent is blocked, and is unblocked only as another one.",
+            _block_version, undo=None, no_undo="Have another version approved.", rate=Rate(30), stops=True,
+            precondition="The version is live, or approved and waits for the unblock.",
+            read_back="The workers' projection says that the agent is blocked.",
         ),
         Action(
             "revoke_user_sessions", "Revoke the user's sessions", "user", Permission.USER_REVOKE,

@@ -300,7 +300,7 @@ class Build:
 def list_builds(tx: ControlTx) -> dict[tuple[str, str], Build]:
     """Every build that was ever live, by agent and version: as it was declared last."""
     v = agent_version
-    was_live = v.c.state.in_([VersionState.LIVE.value, VersionState.SUPERSEDED.value])
+    was_live = v.c.state.in_([VersionState.LIVE.value, VersionState.SUPERSEDED.value, VersionState.BLOCKED.value])
     query = sa.select(v.c.agent_id, v.c.version, v.c.created_at, v.c.created_by).where(was_live).order_by(v.c.number)
     return {(r.agent_id, r.version): Build(r.created_at, r.created_by) for r in tx.connection.execute(query)}
 

@@ -6,10 +6,10 @@ Writes audit, in the caller's transaction. It does not know who may decide: that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -53,11 +53,22 @@ class AgentVersion:
 
 @dataclass(frozen=True, slots=True)
 class KnownVersions:
-    """What is compared with: name of a build → its hash, the number of the newest version, the name of the live one."""
+    """What is compared with: name of a build → its hash, the number of the newest version, the name of the live one,
+    and the hashes of builds that were ruled out."""
 
     hashes: Mapping[str, str] = field(default_factory=dict)
     newest: int = 0
     live: str | None = None
+    ruled_out: Set[str] = frozenset()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no version was ever live."""
+        return self.live is None and not self.ruled_out
+
+
+_WAS_LIVE: Final = (VersionState.LIVE, VersionState.SUPERSEDED, VersionState.BLOCKED)
+"""An approved version that never went live may be superseded or ruled out, too: nobody needs to tell them apart."""
 
 
 def _version(row: sa.Row[Any]) -> AgentVersion:
@@ -89,7 +100,7 @@ def newest_in(tx: ControlTx, agent_id: str, state: VersionState) -> AgentVersion
 
 def last_live_before(tx: ControlTx, agent_id: str, number: int) -> AgentVersion | None:
     """The newest version below ``number`` that is or was live, or None."""
-    was_live = _V.c.state.in_([VersionState.LIVE.value, VersionState.SUPERSEDED.value])
+    was_live = _V.c.state.in_([state.value for state in _WAS_LIVE])
     query = sa.select(_V).where(_V.c.agent_id == agent_id, _V.c.number < number, was_live)
     row = tx.connection.execute(query.order_by(_V.c.number.desc()).limit(1)).one_or_none()
     return _version(row) if row else None
@@ -120,6 +131,12 @@ def list_submitted(
     return [_version(row) for row in rows]
 
 
+def waiting_agents(tx: ControlTx) -> set[str]:
+    """Agents of which a version waits for somebody to decide."""
+    query = sa.select(_V.c.agent_id).where(_V.c.state == VersionState.SUBMITTED.value)
+    return set(tx.connection.execute(query).scalars())
+
+
 def list_known(tx: ControlTx) -> dict[str, KnownVersions]:
     """What a manifest is compared with, by agent."""
     found: dict[str, KnownVersions] = {}
@@ -127,8 +144,18 @@ def list_known(tx: ControlTx) -> dict[str, KnownVersions]:
     for agent_id, number, version, build, state in tx.connection.execute(query):
         before = found.get(agent_id, KnownVersions())
         live = version if state == VersionState.LIVE.value else before.live
-        found[agent_id] = KnownVersions({**before.hashes, version: build}, number, live)
+        ruled_out = before.ruled_out | ({build} if state == VersionState.BLOCKED.value else set())
+        found[agent_id] = KnownVersions({**before.hashes, version: build}, number, live, ruled_out)
     return found
+
+
+def is_ruled_out(tx: ControlTx, version: AgentVersion | None) -> bool:
+    """Whether the version's build was ruled out, as this version or as another."""
+    if version is None:
+        return False
+    same = (_V.c.agent_id == version.agent_id, _V.c.manifest_hash == version.manifest_hash)
+    query = sa.select(_V.c.number).where(*same, _V.c.state == VersionState.BLOCKED.value).limit(1)
+    return tx.connection.execute(query).first() is not None
 
 
 def add_version(tx: ControlTx, version: AgentVersion) -> None:
