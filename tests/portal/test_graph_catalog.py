@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from portal.house import House
+from portal.test_requests import BILLING, NEW, submit
 from watchfloor.model.people import Role
 
 PACKAGES = "/v1.0/copilot/admin/catalog/packages"
@@ -56,3 +57,21 @@ def test_a_package_is_blocked_and_unblocked_as_the_agent_is(house: House) -> Non
     assert house.client(Role.SOC_ANALYST).post(f"{BETA}/P_billing/unblock").status_code == 403
     assert client.post(f"{BETA}/P_billing/unblock").status_code == 204
     assert client.get("/api/agents/billing").json()["state"] == "published"
+
+
+@pytest.mark.claim("graph-packages")
+def test_a_package_shows_what_waits_to_be_decided_and_whom_it_is_for_and_is_handed_over(house: House) -> None:
+    mona, it = house.client(Role.OWNER, "mona"), house.client(Role.IT_ADMIN)
+    submit(mona, {**BILLING, "version": "2"})
+    submit(house.client(Role.MAKER, "ada"), NEW)
+    pending = get(house, PACKAGES, **{"$filter": "requestStatus eq 'pending'"}).json()["value"]
+    assert [(p["id"], p["requestType"]) for p in pending] == [("P_billing", "update"), ("P_faq", "publish")]
+    it.put("/api/agents/billing/audience", json={"audience": ["griffin", "group:sales"], "reason": "pilot"})
+    shown = get(house, f"{BETA}/P_billing").json()
+    assert (shown["availableTo"], [who["resourceId"] for who in shown["allowedUsersAndGroups"]]) == (
+        "some", ["griffin", "sales"],
+    )  # fmt: skip
+    assert mona.post(f"{BETA}/P_billing/reassign", json={"userId": "griffin"}).status_code == 403
+    assert it.post(f"{BETA}/P_billing/reassign", json={"user": "griffin"}).status_code == 400
+    assert it.post(f"{BETA}/P_billing/reassign", json={"userId": "griffin"}).status_code == 204
+    assert it.get("/api/agents/billing").json()["owner_id"] == "griffin"
