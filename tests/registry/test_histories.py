@@ -151,6 +151,7 @@ class Told:
         assert all(states.count(s) <= 1 for s in (VersionState.LIVE, VersionState.APPROVED, VersionState.SUBMITTED))
         live = next((v for v in found if v.state is VersionState.LIVE), None)
         assert not is_out(agent) or (live is not None and agent.version == live.version)
+        assert agent.state is AgentState.BLOCKED or VersionState.APPROVED not in states
         ruled_out = {v.manifest_hash for v in found if v.state is VersionState.BLOCKED}
         assert not is_out(agent) or (live is not None and live.manifest_hash not in ruled_out)
         facts = AgentFacts.from_json(self.world.facts(Kind.AGENT)[self.id])

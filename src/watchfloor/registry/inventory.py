@@ -142,6 +142,8 @@ def unblock(tx: ControlTx, agent_id: str, reason: str, number: int | None = None
         )
     if chosen is not None and chosen is approved:
         return submissions.go_live(tx, chosen, AgentState.PUBLISHED, reason)
+    if approved is not None:  # passed over: the next unblock must not bring it in unasked
+        versions.move_version(tx, replace(approved, state=VersionState.SUPERSEDED), "agent:supersede-version")
     if state is AgentState.DRAFT and versions.newest_in(tx, agent_id, VersionState.SUBMITTED) is not None:
         state = AgentState.SUBMITTED  # as it was when it was blocked: somebody still has to decide
     unblocked = replace(agent, state=state)
