@@ -34,11 +34,11 @@ class Headquarters:
 
 
 def bind(runtime: Runtime, base_port: int) -> dict[str, Listening]:
-    """Bind every service's socket and note the ports; base port 0 means any free ones, the ones of last time first."""
+    """Bind every service's socket and note the ports; base port 0 means those of last time, or any."""
     bound: dict[str, Listening] = {}
     try:
         for service, offset in SERVICES.items():
-            bound[service] = listen(service, base_port + offset if base_port else 0)
+            bound[service] = listen(service, base_port + offset if base_port else runtime.ports.get(service, 0))
     except BaseException:
         for listening in bound.values():
             listening.sock.close()

@@ -23,8 +23,8 @@ COMMAND = [sys.executable, "-m", "watchfloor", "demo", "story", "--json"]
 LONGEST_SECONDS = 180.0
 STEPS = [
     "start", "company", "tools", "work", "attack", "far-end", "poison", "records", "alerts", "incident", "hold",
-    "roles", "replay", "revoke", "sign-in", "work-ends", "block", "proof", "resolve", "hunt", "resubmit", "audit",
-    "shutdown",
+    "roles", "replay", "revoke", "sign-in", "work-ends", "block", "proof", "resolve", "hunt", "notify", "resubmit",
+    "audit", "shutdown",
 ]  # fmt: skip
 
 
@@ -149,6 +149,13 @@ def test_the_block_is_proved_at_every_door_of_every_worker_within_a_second(story
     facts = story["facts"]["proof"]
     assert (facts["status"], facts["workers"]) == ("proven", 2) and facts["slowest_ms"] < 1000
     assert {"mcp", "decide", "agent365", "token-service"} <= set(facts["doors"])
+
+
+@pytest.mark.claim("story-notify-makers")
+def test_each_maker_gets_mail_and_its_link_acknowledges_once(story: dict[str, Any]) -> None:
+    facts = story["facts"]["notify"]
+    assert "ada" in facts["makers"] and len(facts["makers"]) >= 2
+    assert facts["acknowledged"] is True
 
 
 @pytest.mark.claim("story-maker-credentials-hunt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import yaml
@@ -66,6 +67,52 @@ async def hunt(stage: Stage) -> Facts:
         f"may change or send something. {template['name']}: {', '.join(ids)}"
     )
     return {"tools": len(row["DeclaredTools"]), "writing": len(writing), "maker_credentials": ids}
+
+
+async def notify(stage: Stage) -> Facts:
+    """One click tells each maker whom the hunt found; the mail arrives, and its link acknowledges once."""
+    told = await operator(stage, "olga", "soc_operator")
+    about = {"template": TEMPLATE, "note": "Please bind these tools to the user's own credentials."}
+    preview = await told.post("/api/notices/preview", about)
+    opened = await told.post("/api/notices", about)
+    insist(len(preview["makers"]) == len(opened["makers"]) >= 2, "not every maker is told", preview=preview)
+    maker_id = company.agents()[stage.script.agent].maker
+    notices = {each["maker_id"]: each["notice_id"] for each in opened["makers"]}
+    insist(maker_id in notices, "the agent's maker is not told", makers=sorted(notices))
+    for notice_id in notices.values():
+        await told.post(f"/api/notices/{notice_id}/send")
+    address = company.people()[maker_id].mail
+
+    async def arrived() -> str | None:
+        found = [m for m in stage.company().sink.messages(address) if "/acknowledge?" in m["text"]]
+        return found[-1]["text"] if found else None
+
+    text, seconds = await eventually(arrived, 30, f"mail to {address}", every=0.2)
+    link = re.search(r"https?://\S+/acknowledge\?token=(\S+)", text)
+    assert link is not None
+    secret = [
+        name for name in ("Bearer", "secret/", stage.runtime.secret(f"agent/{stage.script.agent}")) if name in text
+    ]
+    insist(not secret, "the mail holds what it must not", found=secret)
+    page = await stage.http.get(link[0])
+    still = await told.get(f"/api/notices/{notices[maker_id]}")
+    insist(page.status_code == 200 and not still["acknowledged_at"], "opening the link changed something")
+    form = {"token": link[1]}
+    taken = await stage.http.post(link[0].partition("?")[0], data=form)
+    again = await stage.http.post(link[0].partition("?")[0], data=form)
+    insist(taken.status_code < 400 <= again.status_code, "the link does not work once", first=taken.status_code,
+           second=again.status_code)  # fmt: skip
+    notice = await told.get(f"/api/notices/{notices[maker_id]}")
+    insist(notice["acknowledged_at"], "the acknowledgement is not on the notice", notice=notice)
+    stage.tell(
+        f"{len(notices)} makers told ({', '.join(sorted(notices))}); {maker_id}'s mail came after {seconds:.1f} s and "
+        "was acknowledged by its link, which worked once"
+    )
+    return {
+        "makers": sorted(notices),
+        "mail_seconds": round(seconds, 2),
+        "acknowledged": bool(notice["acknowledged_at"]),
+    }
 
 
 def corrected(stage: Stage) -> str:

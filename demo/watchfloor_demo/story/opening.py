@@ -11,6 +11,7 @@ from watchfloor_demo.api import Api
 from watchfloor_demo.headquarters import open_headquarters
 from watchfloor_demo.running import READY_SECONDS, instrument_of, read_token, set_up, shadow_of, traffic_of
 from watchfloor_demo.runtime import TOOL_SERVERS
+from watchfloor_demo.story.product import free_port
 from watchfloor_demo.story.stage import Facts, Stage, eventually, insist
 
 _FIRST_CALLS = 40
@@ -20,6 +21,7 @@ async def start(stage: Stage) -> Facts:
     """Watchfloor starts from nothing."""
     began = time.monotonic()
     stage.stack.push_async_callback(stage.product.stop)
+    stage.product.mail_port = stage.runtime.ports["smtp"] = free_port()
     await stage.product.start()
     product = stage.product
     token = await read_token(product.admin_token_file, READY_SECONDS)

@@ -66,6 +66,7 @@ STEPS: Final = (
     Step("proof", "The block is proved at every door", governing.prove),
     Step("resolve", "The incident is resolved", response.resolve),
     Step("hunt", "The analyst hunts for others like it", governing.hunt),
+    Step("notify", "Their makers are told", governing.notify),
     Step("resubmit", "A corrected version is approved", governing.resubmit),
     Step("audit", "The audit log is verified", response.audit),
     Step("shutdown", "Everything stops cleanly", response.shut_down),

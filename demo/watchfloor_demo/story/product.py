@@ -35,7 +35,17 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _free_port() -> int:
+def _mail(port: int) -> dict[str, str]:
+    return {
+        "WATCHFLOOR_SMTP_HOST": "127.0.0.1",
+        "WATCHFLOOR_SMTP_PORT": str(port),
+        "WATCHFLOOR_SMTP_TLS": "none",
+        "WATCHFLOOR_MAIL_FROM": "watchfloor@zava.example",
+    }
+
+
+def free_port() -> int:
+    """A port that nobody uses right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -61,6 +71,8 @@ class Product:
 
     data: Path
     workers: int = 2
+    mail_port: int = 0
+    """Where the company takes mail; 0: nowhere."""
     server: str = ""
     gateway: str = ""
     receiver: str = ""
@@ -89,10 +101,10 @@ class Product:
         options = {
             "--data": str(self.data),
             "--workers": str(self.workers),
-            "--port": str(_free_port()),
-            "--gateway-port": str(_free_port()),
-            "--receiver-port": str(_free_port()),
-            "--receiver-grpc-port": str(_free_port()),
+            "--port": str(free_port()),
+            "--gateway-port": str(free_port()),
+            "--receiver-port": str(free_port()),
+            "--receiver-grpc-port": str(free_port()),
         }
         command = [sys.executable, "-m", "watchfloor", "up", "--json", *itertools.chain.from_iterable(options.items())]
         with (self.data / "up.log").open("wb") as log:
@@ -103,7 +115,8 @@ class Product:
                 stderr=log,
                 # The story's operators have no phones.
                 env={k: v for k, v in os.environ.items() if not k.startswith("WATCHFLOOR_")}
-                | {"WATCHFLOOR_ADMINS_NEED_SECOND_FACTOR": "false"},
+                | {"WATCHFLOOR_ADMINS_NEED_SECOND_FACTOR": "false"}
+                | (_mail(self.mail_port) if self.mail_port else {}),
                 start_new_session=True,  # Ctrl-C is for the story, which then stops the product in order
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )

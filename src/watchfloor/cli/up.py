@@ -111,6 +111,10 @@ def _port_is_free(host: str, port: int) -> bool:
     return True
 
 
+_DEMO_SMTP = 5
+"""The offset of the demo company's mail server from its base port (demo/README.md)."""
+
+
 class Supervisor:
     """Starts, watches and stops the processes of one installation."""
 
@@ -124,6 +128,14 @@ class Supervisor:
             f"WATCHFLOOR_{f.name.upper()}": str(getattr(settings, f.name)) for f in dataclasses.fields(settings)
         }
         environment["PYTHONUNBUFFERED"] = "1"
+        if demo_base_port is not None and not settings.smtp_host:
+            # What the demo company's people are told arrives in its mailboxes.
+            environment |= {
+                "WATCHFLOOR_SMTP_HOST": "127.0.0.1",
+                "WATCHFLOOR_SMTP_PORT": str(demo_base_port + _DEMO_SMTP),
+                "WATCHFLOOR_SMTP_TLS": "none",
+                "WATCHFLOOR_MAIL_FROM": "watchfloor@zava.example",
+            }
 
         def child(name: str, *arguments: str, module: str = "watchfloor") -> Child:
             return Child(name, [sys.executable, "-m", module, *arguments], logs / f"{name}.log", environment)
