@@ -7,6 +7,7 @@ table through the API. What nothing fills is in `UNFILLED`, with its reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -172,3 +173,23 @@ def test_sign_ins_and_tokens_are_there_in_microsofts_shapes(demo: Demo) -> None:
         " Refused = countif(ErrorCode == 7000215), Twice = count() - dcount(ReportId)"
     )
     assert row["Agents"] > 1 and row["ForUsers"] > 0 and row["Refused"] == 1 and row["Twice"] == 0, row
+
+
+@pytest.mark.claim("least-privilege")
+def test_less_than_each_agent_was_granted_would_have_done_for_every_call_that_it_made(demo: Demo) -> None:
+    counted = demo.rows("AgentActivity | where ActionType == 'ToolCallDecided' | summarize N = count() by AgentId")
+    narrower = 0
+    for agent in demo.items("/api/agents"):
+        proposal = demo.client.get(f"/api/agents/{agent['id']}/least-privilege").json()
+        narrower += proposal["is_narrower"]
+        if proposal["is_narrower"] and proposal["calls"]:
+            begun = demo.client.post(f"/api/agents/{agent['id']}/least-privilege/trial", json={}).json()
+            done = wait_until(lambda run=begun["id"]: _ended(demo, run), 60, f"the trial of {agent['id']}")
+            assert done["state"] == "done", done
+            assert any(note.startswith("0 of ") for note in done["notes"]), (agent["id"], done["notes"])
+    assert narrower >= 5 and len(counted) >= 5
+
+
+def _ended(demo: Demo, run_id: str) -> dict[str, Any] | None:
+    run: dict[str, Any] = demo.client.get(f"/api/hunting/runs/{run_id}").json()
+    return run if run["state"] not in ("queued", "running") else None

@@ -109,7 +109,7 @@ def test_a_block_is_proved_at_every_door_of_every_worker_and_a_door_that_lets_th
         company.api("POST", "/api/agents/billing/block", json={"reason": "a test"})
         proofs = wait_until(lambda: company.api("GET", "/api/agents/billing/proofs")["items"], what="the proof")
         assert [proof["status"] for proof in proofs] == ["proven"], proofs
-        doors = {"token-service", "mcp", "decide", "agent365", "copilot-studio"}
+        doors = {"token-service", "store", "mcp", "decide", "agent365", "copilot-studio"}
         assert (checks(proofs[0], refused=True), checks(proofs[0], refused=False)) == (doors, set())
         assert len(proofs[0]["workers"]) == company.workers
         assert max(check["after_ms"] for check in proofs[0]["checks"]) < 1000
@@ -128,7 +128,7 @@ def test_a_block_is_proved_at_every_door_of_every_worker_and_a_door_that_lets_th
         assert company.api("GET", "/api/agents/billing")["risk"] == "none"  # it is not the agent's fault
 
         front.sabotaged = {"/healthz": b"[", "/mcp": b"", "/guard": b"", "/agents": b"", "/copilot": b""}
-        assert checks(company.api("POST", "/api/agents/billing/proof"), refused=True) == {"token-service"}
+        assert checks(company.api("POST", "/api/agents/billing/proof"), refused=True) == {"token-service", "store"}
         front.sabotaged = {}
         assert company.api("POST", "/api/agents/billing/proof")["status"] == "proven"
         assert len(company.calls_at_the_tool()) == 1  # the honest one

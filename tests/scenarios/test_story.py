@@ -148,7 +148,7 @@ def test_a_blocked_agent_is_refused_at_every_door(story: dict[str, Any]) -> None
 def test_the_block_is_proved_at_every_door_of_every_worker_within_a_second(story: dict[str, Any]) -> None:
     facts = story["facts"]["proof"]
     assert (facts["status"], facts["workers"]) == ("proven", 2) and facts["slowest_ms"] < 1000
-    assert {"mcp", "decide", "agent365", "token-service"} <= set(facts["doors"])
+    assert {"mcp", "decide", "agent365", "token-service", "store"} <= set(facts["doors"])
 
 
 @pytest.mark.claim("story-notify-makers")

@@ -128,7 +128,7 @@ class Supervisor:
             f"WATCHFLOOR_{f.name.upper()}": str(getattr(settings, f.name)) for f in dataclasses.fields(settings)
         }
         environment["PYTHONUNBUFFERED"] = "1"
-        if demo_base_port is not None and not settings.smtp_host:
+        if demo_base_port and not settings.smtp_host:
             # What the demo company's people are told arrives in its mailboxes.
             environment |= {
                 "WATCHFLOOR_SMTP_HOST": "127.0.0.1",

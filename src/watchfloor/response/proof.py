@@ -27,6 +27,7 @@ from watchfloor.model.agents import AgentState
 from watchfloor.model.cases import AlertDraft, Entity, EntityKind, EntityRole
 from watchfloor.model.errors import Conflict, NotFound, Unavailable
 from watchfloor.model.verdicts import Severity
+from watchfloor.registry import agentstore
 from watchfloor.storage import actions, inventory
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ class Prover:
         paths = ("agents", *(f"mcp/{server}" for server in servers))
         tool = f"watchfloor-proof-{secrets.token_hex(4)}"
         asked = questions(agent_id, {path: self.tokens.mint(agent_id, path) for path in paths}, tool)
-        checks = [self._service(agent_id, block.at), *self._workers(asked, block.at)]
+        here = (self._service(agent_id, block.at), self._store(agent_id, block.at))
+        checks = [*here, *self._workers(asked, block.at)]
         with self.control.tx(actor) as tx:
             if _block_of(tx, agent_id).epoch != block.epoch:
                 raise Conflict(f"agent {agent_id} was unblocked meanwhile.", where="agent")
@@ -219,6 +221,13 @@ class Prover:
         begun = self.clock()
         code = self.tokens.refusal_of_service(agent_id)
         return self._check("token-service", agent_id, "", code, "", blocked_at, begun, 1)
+
+    def _store(self, agent_id: str, blocked_at: datetime) -> Check:
+        begun = self.clock()
+        with self.control.read() as tx:
+            is_offered = any(offer.agent.id == agent_id for offer in agentstore.list_offers(tx, "", everything=True))
+        code, says = ("", "It is still on offer.") if is_offered else (BLOCKED, "")
+        return self._check("store", agent_id, "", code, says, blocked_at, begun, 1)
 
     def _workers(self, asked: Sequence[Question], blocked_at: datetime) -> list[Check]:
         checks: list[Check] = []
