@@ -18,7 +18,7 @@ from watchfloor.storage import actions
 
 SUBJECTS = {
     "agent": "billing", "user": "griffin", "tool": "mail/lookup", "hold": "hold_none", "server": "mail",
-    "response": "rsp_none", "response step": "rsp_none/local",
+    "response": "rsp_none", "response step": "rsp_none/local", "version": "billing/1",
 }  # fmt: skip
 
 
