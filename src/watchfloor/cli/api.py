@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import click
 import httpx
@@ -79,6 +80,18 @@ def ask(client: httpx.Client, method: str, path: str, body: Mapping[str, Any] | 
     if response.is_success and isinstance(answer, dict):
         return answer
     raise refusal(response.status_code, answer)
+
+
+def ask_all(client: httpx.Client, path: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every item of a list that comes in pages. Raises as ``ask``."""
+    found: list[dict[str, Any]] = []
+    before = ""
+    while True:
+        page = ask(client, "GET", f"{path}?{urlencode({**asked, 'before': before})}")
+        found += page["items"]
+        before = page["next"] or ""
+        if not before:
+            return found
 
 
 def ask_list(client: httpx.Client, path: str, body: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

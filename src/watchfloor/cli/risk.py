@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import click
 
-from watchfloor.cli.api import ask, connect, one_line, server_options
+from watchfloor.cli.api import ask, ask_all, connect, one_line, server_options
 
 _KINDS = click.Choice(["user", "agent"])
 _STATES = click.Choice(["atRisk", "confirmedCompromised", "confirmedSafe", "dismissed", "remediated"])
@@ -38,15 +37,8 @@ def list_all(
 ) -> None:
     """Print everybody about whom something was ever seen: users, then agents."""
     filters = {name: value for name, value in (("kind", kind), ("state", state)) if value}
-    found: list[dict[str, Any]] = []
-    before = ""
     with connect(server_url, token_file, data) as client:
-        while True:
-            page = ask(client, "GET", f"/api/risk?{urlencode({**filters, 'limit': 500, 'before': before})}")
-            found += page["items"]
-            before = page["next"] or ""
-            if not before:
-                break
+        found = ask_all(client, "/api/risk", {**filters, "limit": 500})
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import click
 
-from watchfloor.cli.api import ask, connect, one_line, server_options
+from watchfloor.cli.api import ask_all, connect, one_line, server_options
 
 
 @click.group()
@@ -35,15 +33,8 @@ def list_all(
 ) -> None:
     """Print every sighting and why it counts as one, the latest find first."""
     filters = {name: value for name, value in (("kind", kind), ("state", state)) if value}
-    found: list[dict[str, Any]] = []
-    before = ""
     with connect(server_url, token_file, data) as client:
-        while True:
-            page = ask(client, "GET", f"/api/sightings?{urlencode({**filters, 'limit': 1000, 'before': before})}")
-            found += page["items"]
-            before = page["next"] or ""
-            if not before:
-                break
+        found = ask_all(client, "/api/sightings", {**filters, "limit": 1000})
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Annotated, Final
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from watchfloor.detection.kql_rule import RowsExample, bind_query, check_examples
-from watchfloor.detection.words import Content, faults_of
+from watchfloor.detection.words import Document, parse_documents, shipped_documents
 from watchfloor.kql.errors import nearest
 from watchfloor.kql.schema import Schema
 from watchfloor.model.errors import InputError, NotFound
@@ -47,14 +45,13 @@ NEEDED: Final = ("AgentId", "AgentName")
 """Columns of every answer: whom it is about, for whoever acts on it."""
 
 
-class Template(Content):
+class Template(Document):
     """A hunting template, as its content file says it.
 
     ``counterpart`` is the template of Microsoft that it stands for, by its name; ``differs`` what that one has wrong,
     and how this one is right.
     """
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     name: str = Field(min_length=1, max_length=120)
     description: str = Field(min_length=1, max_length=2_000)
     category: Annotated[str, Field(pattern=f"^({'|'.join(CATEGORIES)})$")]
@@ -98,32 +95,14 @@ def prepare(template: Template, schema: Schema | None = None) -> tuple[Hunt | No
 
 def parse(documents: Mapping[str, str], schema: Schema | None = None) -> tuple[Hunt, ...]:
     """The templates in ``documents`` (file name to YAML text), by id. Raises ``InputError`` with every fault."""
-    faults: list[str] = []
-    found: list[Hunt] = []
-    for name, text in sorted(documents.items()):
-        try:
-            template = Template.model_validate(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            faults.append(f"{name}: {error}")
-            continue
-        except ValidationError as error:
-            faults.append(f"{name}: {faults_of(error)}")
-            continue
-        hunt, wrong = prepare(template, schema)
-        faults += [f"{name}: {fault}" for fault in wrong]
-        if name != f"{template.id}.yaml":
-            faults.append(f"{name}: id: {template.id!r} differs from the file's name")
-        found += [hunt] if hunt is not None else []
-    if faults:
-        raise InputError("\n".join(faults), where="hunting")
+    found = parse_documents(documents, Template, lambda template: prepare(template, schema), "hunting")
     return tuple(sorted(found, key=lambda hunt: hunt.template.id))
 
 
 @cache
 def shipped() -> tuple[Hunt, ...]:
     """The templates that come with the product, by id."""
-    folder = resources.files("watchfloor").joinpath("content", "hunting")
-    return parse({f.name: f.read_text("utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")})
+    return parse(shipped_documents("hunting"))
 
 
 def find(template_id: str) -> Hunt:

@@ -11,18 +11,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from importlib import resources
 from typing import Final, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from watchfloor.detection.kql_rule import RowsExample, bind_query, check_examples
-from watchfloor.detection.words import Content, faults_of
+from watchfloor.detection.words import Document, parse_documents, shipped_documents
 from watchfloor.kql import ast
 from watchfloor.kql.errors import nearest
 from watchfloor.kql.schema import Schema
-from watchfloor.model.errors import InputError, NotFound
+from watchfloor.model.errors import NotFound
 from watchfloor.model.posture import FindingState, RiskBand, Weight
 from watchfloor.storage.compiler import catalogue
 from watchfloor.storage.tables import TABLES
@@ -38,13 +36,12 @@ class Side(StrEnum):
     IMPACT = "impact"
 
 
-class Indicator(Content):
+class Indicator(Document):
     """A posture indicator, as its content file says it.
 
     ``level`` is how much it weighs; where its query has a column Level, the most that it may weigh.
     """
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     title: str = Field(min_length=1, max_length=120)
     raises: tuple[Side, ...] = Field(min_length=1, max_length=2)
     level: Weight
@@ -99,32 +96,14 @@ def prepare(indicator: Indicator, schema: Schema | None = None) -> tuple[Check |
 
 def parse(documents: Mapping[str, str], schema: Schema | None = None) -> tuple[Check, ...]:
     """The indicators in ``documents`` (file name to YAML text), by id. Raises ``InputError`` with every fault."""
-    faults: list[str] = []
-    found: list[Check] = []
-    for name, text in sorted(documents.items()):
-        try:
-            indicator = Indicator.model_validate(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            faults.append(f"{name}: {error}")
-            continue
-        except ValidationError as error:
-            faults.append(f"{name}: {faults_of(error)}")
-            continue
-        check, wrong = prepare(indicator, schema)
-        faults += [f"{name}: {fault}" for fault in wrong]
-        if name != f"{indicator.id}.yaml":
-            faults.append(f"{name}: id: {indicator.id!r} differs from the file's name")
-        found += [check] if check is not None else []
-    if faults:
-        raise InputError("\n".join(faults), where="posture")
+    found = parse_documents(documents, Indicator, lambda indicator: prepare(indicator, schema), "posture")
     return tuple(sorted(found, key=lambda check: check.indicator.id))
 
 
 @cache
 def shipped() -> tuple[Check, ...]:
     """The indicators that come with the product, by id."""
-    folder = resources.files("watchfloor").joinpath("content", "posture")
-    return parse({f.name: f.read_text("utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")})
+    return parse(shipped_documents("posture"))
 
 
 def find(indicator_id: str, checks: Iterable[Check] | None = None) -> Check:

@@ -5,11 +5,15 @@ Below ``rules`` and ``kql_rule``. It knows no rule.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Annotated, Any, Final, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from watchfloor.model.errors import InputError
 from watchfloor.model.people import RiskLevel
 from watchfloor.model.risk import KINDS
 
@@ -49,6 +53,12 @@ class Content(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Document(Content):
+    """A content file as a whole, which is called as its ``id``."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+
+
 class RuleRisk(Content):
     """What alerts of a rule mean for the risk of the users and agents in them, where their severity does not say it.
 
@@ -84,3 +94,41 @@ def _fault(error: ErrorDetails) -> str:
     if place == "tests" and error["type"] in ("too_short", "missing"):
         return f"tests: {NEEDS_BOTH}"
     return f"{place}: {error['msg']}"
+
+
+D = TypeVar("D", bound=Document)
+R = TypeVar("R")
+
+
+def parse_documents(
+    documents: Mapping[str, str], model: type[D], prepare: Callable[[D], tuple[R | None, list[str]]], where: str
+) -> list[R]:
+    """What ``prepare`` makes of each of ``documents`` (file name to YAML text). A file is called as its ``id``.
+
+    Raises ``InputError`` with every fault of all of them.
+    """
+    faults: list[str] = []
+    found: list[R] = []
+    for name, text in sorted(documents.items()):
+        try:
+            read = model.model_validate(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            faults.append(f"{name}: {error}")
+            continue
+        except ValidationError as error:
+            faults.append(f"{name}: {faults_of(error)}")
+            continue
+        ready, wrong = prepare(read)
+        faults += [f"{name}: {fault}" for fault in wrong]
+        if name != f"{read.id}.yaml":
+            faults.append(f"{name}: id: {read.id!r} differs from the file's name")
+        found += [ready] if ready is not None else []
+    if faults:
+        raise InputError("\n".join(faults), where=where)
+    return found
+
+
+def shipped_documents(folder: str) -> dict[str, str]:
+    """File name to text of what is shipped in a folder of ``content``."""
+    files = resources.files("watchfloor").joinpath("content", folder)
+    return {f.name: f.read_text("utf-8") for f in files.iterdir() if f.name.endswith(".yaml")}
