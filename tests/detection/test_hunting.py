@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import yaml
 
+from detection.cases_store import hunter_of
 from watchfloor import kql
 from watchfloor.detection.hunting import CATEGORIES, parse, shipped
 from watchfloor.detection.kql_trial import stored
@@ -20,7 +19,6 @@ from watchfloor.kql.ir import Plan
 from watchfloor.model.errors import InputError
 from watchfloor.portal.wire import cell
 from watchfloor.storage.compiler import catalogue, ticks
-from watchfloor.storage.engine import Engine
 from watchfloor.storage.hunting import Hunter, Request, decoded
 from watchfloor.storage.ports import Scope
 from watchfloor.storage.tables import TABLES
@@ -84,16 +82,8 @@ def at(case: int) -> int:
 
 @pytest.fixture(scope="module")
 def hunter() -> Iterator[Hunter]:
-    """The rows of every case in one DuckDB, each case in a tenant of its own: ``case-0``, ``case-1``, …"""
-    parts: defaultdict[str, list[pa.Table]] = defaultdict(list)
-    for case, (hunt, example) in enumerate(CASES):
-        for name, table in stored(example.rows, hunt.reads)[0].items():
-            place = table.column_names.index("TenantId")
-            tenant = pa.array([f"case-{case}"] * table.num_rows, pa.string())
-            parts[name].append(table.set_column(place, "TenantId", tenant))
-    engine = Engine({name: pa.concat_tables(tables) for name, tables in parts.items()}, threads=1)
-    yield Hunter(engine)
-    engine.close()
+    with hunter_of([(hunt.reads, example) for hunt, example in CASES]) as found:
+        yield found
 
 
 def by_definition(case: int) -> list[Row]:

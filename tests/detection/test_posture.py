@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import yaml
 
+from detection.cases_store import hunter_of
 from watchfloor.detection.kql_trial import stored
 from watchfloor.detection.posture import MATRIX, parse, shipped, weigh
 from watchfloor.detection.posture_scan import ask
 from watchfloor.model.errors import InputError
 from watchfloor.model.posture import RiskBand, Weight
 from watchfloor.storage.compiler import ticks
-from watchfloor.storage.engine import Engine
 from watchfloor.storage.hunting import Hunter, Request
 from watchfloor.storage.ports import Scope
 
@@ -39,16 +37,8 @@ MICROSOFTS = {
 
 @pytest.fixture(scope="module")
 def hunter() -> Iterator[Hunter]:
-    """The rows of every case in one DuckDB, each case in a tenant of its own: ``case-0``, ``case-1``, …"""
-    parts: defaultdict[str, list[pa.Table]] = defaultdict(list)
-    for case, (check, example) in enumerate(CASES):
-        for name, table in stored(example.rows, check.reads)[0].items():
-            place = table.column_names.index("TenantId")
-            tenant = pa.array([f"case-{case}"] * table.num_rows, pa.string())
-            parts[name].append(table.set_column(place, "TenantId", tenant))
-    engine = Engine({name: pa.concat_tables(tables) for name, tables in parts.items()}, threads=1)
-    yield Hunter(engine)
-    engine.close()
+    with hunter_of([(check.reads, example) for check, example in CASES]) as found:
+        yield found
 
 
 @pytest.mark.claim("posture-indicators")

@@ -25,7 +25,7 @@ def opened(tx: ControlTx, notice_id: str, *agents: str) -> Notice:
     return made
 
 
-def test_the_same_of_an_agent_is_open_once_and_may_be_opened_again_after_its_end(store: SqlControlStore) -> None:  # noqa: F811
+def test_the_same_of_an_agent_is_open_once_and_may_be_opened_again_after_its_end(store: SqlControlStore) -> None:  # noqa: F811  a fixture
     with store.tx("test") as tx:
         first = opened(tx, "ntc_1", "a", "b")
     with pytest.raises(Conflict), store.tx("test") as tx:
@@ -44,7 +44,7 @@ def test_the_same_of_an_agent_is_open_once_and_may_be_opened_again_after_its_end
         assert [n.id for n in notices.list_notices(tx, before="ntc_2", limit=9)] == ["ntc_1"]
 
 
-def test_a_link_is_used_once_and_forgotten_when_it_is_long_over(store: SqlControlStore) -> None:  # noqa: F811
+def test_a_link_is_used_once_and_forgotten_when_it_is_long_over(store: SqlControlStore) -> None:  # noqa: F811  a fixture
     with store.tx("test", audited=False) as tx:
         notices.add_link(tx, Link("h", "ntc_1", "ada", tx.now))
         assert [notices.use_link(tx, "h"), notices.use_link(tx, "h"), notices.use_link(tx, "other")] == [
@@ -54,7 +54,7 @@ def test_a_link_is_used_once_and_forgotten_when_it_is_long_over(store: SqlContro
         assert notices.find_link(tx, "h") is None
 
 
-def test_each_channel_has_a_queue_and_a_key_is_put_once_for_each_recipient(store: SqlControlStore) -> None:  # noqa: F811
+def test_each_channel_has_a_queue_and_a_key_is_put_once_for_each_recipient(store: SqlControlStore) -> None:  # noqa: F811  a fixture
     with store.tx("test", audited=False) as tx:
         for _ in range(2):
             messages.put(tx, "k", "ada@zava.example", "s", "t", notice_id="ntc_1")

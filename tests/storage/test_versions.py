@@ -46,7 +46,7 @@ def test_versions_are_kept_as_they_were(store: SqlControlStore) -> None:  # noqa
 
 
 @pytest.mark.parametrize("before", VersionState)
-def test_a_version_moves_only_as_the_table_allows(lite: SqlControlStore, before: VersionState) -> None:  # noqa: F811
+def test_a_version_moves_only_as_the_table_allows(lite: SqlControlStore, before: VersionState) -> None:  # noqa: F811  a fixture
     with lite.tx("root") as tx:
         inventory.save_agent(tx, AGENT)
         for number, after in enumerate(VersionState, start=1):
